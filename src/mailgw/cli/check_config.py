@@ -1,0 +1,37 @@
+"""`mailgw check-config`: what is wrong, unsafe or worth knowing, one line per finding.
+
+Errors stand bare, the others begin with "warning: " or "note: " after the key.
+"""
+
+from __future__ import annotations
+
+import click
+
+from mailgw.cli.options import FAILED, Sources, sourced
+from mailgw.config import Severity
+
+
+@click.command()
+@sourced
+def command(sources: Sources) -> None:
+    """Read and validate the whole configuration, without binding anything.
+
+    Prints one line per finding, "file:line: key: what is wrong (what would be right)".
+    Warnings are about what is unsafe on the internet, notes about keys that have no use
+    here or differ from MailerQ. Exits with 0 where there are no errors, else with 2.
+    """
+    configuration = sources.read()
+    for finding in configuration.findings:
+        click.echo(str(finding))
+    counts = dict.fromkeys(Severity, 0)
+    for finding in configuration.findings:
+        counts[finding.severity] += 1
+    summary = ", ".join(_counted(number, severity.value) for severity, number in counts.items())
+    # Not among the findings: they are one a line, for programs too.
+    click.echo(summary, err=True)
+    if configuration.errors:
+        click.get_current_context().exit(FAILED)
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number or 'no'} {noun}" + ("" if number == 1 else "s")

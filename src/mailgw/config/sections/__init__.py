@@ -1,0 +1,1 @@
+"""The keys, one module per subject."""

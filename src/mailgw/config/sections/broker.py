@@ -1,0 +1,125 @@
+"""RabbitMQ: where it is and how we publish."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from mailgw.config.declare import key, section
+from mailgw.config.values import (
+    brokers,
+    mask_brokers,
+    named_queue,
+    only_one,
+    optional,
+    queue,
+    truth,
+    whole,
+    word,
+)
+
+
+@section("broker")
+class BrokerSettings:
+    """RabbitMQ"""
+
+    address: tuple[str, ...] = key(
+        "rabbitmq-address",
+        brokers,
+        default="amqp://guest:guest@localhost/",
+        mask=mask_brokers,
+        doc="Address of the broker, amqp:// or amqps://; several nodes of a cluster are several "
+        "full addresses, separated by commas. Empty: no broker, queue-store is the queue.",
+    )
+    verify: bool = key(
+        "rabbitmq-verify",
+        truth,
+        default="true",
+        doc="Check the broker's certificate; amqps only.",
+    )
+    inbox: str = key(
+        "rabbitmq-inbox",
+        named_queue,
+        default="inbox",
+        doc="Queue for received mail.",
+        differs="never falls back to the outbox: a receiver must not become an open relay",
+    )
+    local: str = key(
+        "rabbitmq-local",
+        queue,
+        default="",
+        doc="Queue for mail to local addresses. Empty: rabbitmq-inbox.",
+    )
+    outbox: str = key(
+        "rabbitmq-outbox",
+        queue,
+        default="outbox",
+        sending=True,
+        doc="Queue that a sender reads. Nothing is published to it; it is known so that a "
+        "rabbitmq-inbox of the same name can be warned about.",
+    )
+    exchange: str = key(
+        "rabbitmq-exchange",
+        queue,
+        default="",
+        doc="Exchange to publish to, the queue's name being the routing key. Empty: the default "
+        "exchange.",
+    )
+    declare: bool = key(
+        "rabbitmq-declare",
+        truth,
+        default="true",
+        doc="Declare queues and exchange at the start. A queue that exists is used as it is.",
+    )
+    durable: bool = key(
+        "rabbitmq-durable",
+        truth,
+        default="true",
+        doc="Declare queues and exchange durable. Quorum queues always are.",
+    )
+    persistent: bool = key(
+        "rabbitmq-persistent",
+        truth,
+        default="true",
+        doc="Publish persistent messages, which survive a restart of the broker.",
+        differs="true, so that accepted mail survives a restart of the broker",
+    )
+    lazy: bool = key(
+        "rabbitmq-lazy",
+        truth,
+        default="false",
+        doc="Declare classic queues lazy. Quorum queues have no such mode.",
+    )
+    maxpriority: int | None = key(
+        "rabbitmq-maxpriority",
+        optional(whole(1, 255)),
+        default="",
+        doc="Declare priority queues with this many priorities, 1 to 255; classic queues only. "
+        "Empty: none.",
+    )
+    encoding: Literal["", "gzip"] = key(
+        "rabbitmq-encoding",
+        word("", "gzip"),
+        default="",
+        doc="gzip publishes compressed documents, marked as such. Empty: plain JSON.",
+    )
+    queue_type: Literal["quorum", "classic"] = key(
+        "rabbitmq-queue-type",
+        word("quorum", "classic"),
+        default="quorum",
+        doc="Type of the queues we declare. A queue that exists is used as it is.",
+        differs="quorum, replicated over the broker's nodes; classic is what MailerQ declares",
+    )
+    publishers: int = key(
+        "rabbitmq-publishers",
+        only_one,
+        default="1",
+        doc="Connections that publish. Only 1 is available yet.",
+    )
+    throttle: int = key(
+        "rabbitmq-throttle",
+        whole(1, 1_000_000),
+        default="1000",
+        doc="Unconfirmed publishes in flight; the next ones wait.",
+        differs="1000 instead of 100: every client waits for its confirm, so that 100 would cap "
+        "the clients served at once, not the memory used",
+    )

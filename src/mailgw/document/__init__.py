@@ -1,0 +1,1 @@
+"""A received message as JSON: one document per recipient."""

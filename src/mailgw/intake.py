@@ -1,0 +1,92 @@
+"""After the final dot: documents, routing, publishing, the reply.
+
+The law of this module: 250 is said only when every document of the transaction is safe.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mailgw.document.build import Builder, Built
+from mailgw.mail.publication import Publication
+from mailgw.mail.transaction import Message
+from mailgw.observe import log
+from mailgw.outlets.router import Queues
+from mailgw.plugins import Output, Unavailable, Undeliverable
+from mailgw.smtp import reply
+from mailgw.smtp.reply import Reply
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """Takes messages. How long that may take is the conversation's to say."""
+
+    builder: Builder
+    queues: Queues
+    output: Output
+
+    async def message(self, message: Message) -> Reply:
+        """Make it safe and say so, or say why not. Closes the message's content."""
+        try:
+            documents = self.builder.build(message)
+        except OSError as trouble:  # the spool cannot be read back
+            log.error("spool.failed", id=message.peer.connection_id, reason=trouble.strerror)
+            return reply.STORAGE_FULL
+        finally:
+            message.content.close()
+        answer = await self._publish(message, documents)
+        self._log(message, documents, answer)
+        return answer
+
+    async def _publish(self, message: Message, documents: list[Built]) -> Reply:
+        publications = [self._publication(message, document) for document in documents]
+        try:
+            await self.output.publish(publications)
+        except (Unavailable, Undeliverable) as trouble:
+            log.warning(
+                "message.unsafe",
+                id=message.peer.connection_id,
+                transaction=message.transaction_id,
+                reason=trouble.reason,
+            )
+            return trouble.reply
+        return reply.queued(
+            "\n".join(
+                f"{document.message_id} for {_fit_to_say(document, message)}"
+                for document in documents
+            )
+        )
+
+    def _publication(self, message: Message, document: Built) -> Publication:
+        return Publication(
+            queue=self.queues.route(document.recipient),
+            body=document.body,
+            message_id=document.message_id,
+            transaction_id=message.transaction_id,
+            dedupe=document.dedupe,
+            received=message.received,
+            priority=document.priority,
+        )
+
+    def _log(self, message: Message, documents: list[Built], answer: Reply) -> None:
+        log.info(
+            "message.taken" if answer.positive else "message.refused",
+            id=message.peer.connection_id,
+            transaction=message.transaction_id,
+            sender=message.reverse_path or "<>",
+            recipients=len(documents),
+            size=message.content.size,
+            reply=answer.code,
+        )
+        if documents and documents[0].rejected:
+            log.info(
+                "xmq.rejected",
+                transaction=message.transaction_id,
+                fields=",".join(documents[0].rejected),
+            )
+
+
+def _fit_to_say(document: Built, message: Message) -> str:
+    """The recipient as a reply to this client may name it (RFC 6531 3.7.4.1)."""
+    address = document.recipient.address
+    return str(address) if message.smtputf8 else address.written

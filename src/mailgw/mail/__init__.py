@@ -1,0 +1,1 @@
+"""What we know of a mail and of who sent it: plain, frozen data."""

@@ -1,0 +1,37 @@
+"""Who is connected: addresses, TLS, the name given in EHLO, the identity."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """What the handshake negotiated: "TLSv1.3", "TLS_AES_256_GCM_SHA384"."""
+
+    version: str
+    cipher: str
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """One client. IPv4-mapped IPv6 addresses are given as IPv4.
+
+    `connection_id` is unique and names the connection in the log. `proxy_ip` is the
+    balancer that spoke for the client, if any. `user` is set once authenticated.
+    """
+
+    connection_id: str
+    remote_ip: str
+    remote_port: int
+    local_ip: str
+    local_port: int
+    proxy_ip: str | None = None
+    tls: Tls | None = None
+    helo: str | None = None
+    esmtp: bool = False
+    user: str | None = None
+
+    @property
+    def secure(self) -> bool:
+        return self.tls is not None

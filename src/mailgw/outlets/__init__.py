@@ -1,0 +1,1 @@
+"""Where documents go, and how we know that they are safe there."""

@@ -1,0 +1,352 @@
+"""RabbitMQ as an outlet: a document is safe when the broker has confirmed it.
+
+Every message is mandatory and confirmed. An ack is the only success. A message that
+came back, a nack, a channel or connection that went away and a confirm that does not
+come in time are "not safe": the client tries again, and the consumer knows a duplicate
+by its ids. Nothing is queued in here while the broker is away, and nothing waits longer
+than the caller's deadline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import re
+from collections.abc import Sequence
+
+import aio_pika
+from aiormq.abc import AbstractConnection as Link
+from aiormq.channel import Channel
+from aiormq.exceptions import AMQPError, ChannelInvalidStateError, DeliveryError, PublishError
+
+from mailgw.mail.publication import Publication
+from mailgw.outlets import amqp_connection
+from mailgw.outlets.amqp_connection import (
+    Address,
+    Backoff,
+    BrokerSettings,
+    Unreachable,
+    is_blocked,
+    link_of,
+    read_addresses,
+    version_of,
+)
+from mailgw.outlets.amqp_frames import Framer, compress
+from mailgw.outlets.amqp_publisher import ChannelLost, Confirm, Publisher
+from mailgw.outlets.amqp_queues import prepare, queue_names
+from mailgw.plugins import Unavailable, Undeliverable
+from mailgw.smtp import reply
+from mailgw.smtp.reply import Reply
+
+log = logging.getLogger("mailgw.amqp")
+
+# RabbitMQ's max_message_size: 16 MiB by default since 4.0, 128 MiB before. It cannot be
+# asked for; a larger message costs everybody the channel.
+_LIMIT, _LIMIT_BEFORE_4 = 16 * 1024 * 1024, 128 * 1024 * 1024
+_MARGIN = 4096
+_LIMIT_IN_TEXT = re.compile(r"larger than configured max size (\d+)")
+# Above this, compressing would hold up everybody else on the event loop.
+_COMPRESS_ASIDE = 64 * 1024
+
+
+class Amqp:
+    """The `Output` that publishes to RabbitMQ.
+
+    `confirm_timeout` bounds one `publish` in seconds, all waiting included.
+    `max_message` is the largest body the broker takes, in octets; without it, what the
+    broker's version takes by default. `watch` is how often, in seconds, the log learns of
+    a change that the broker's library does not report.
+    """
+
+    def __init__(
+        self,
+        settings: BrokerSettings,
+        *,
+        confirm_timeout: float = 30.0,
+        connect_timeout: float = 10.0,
+        max_message: int | None = None,
+        backoff: Backoff | None = None,
+        watch: float = 0.25,
+    ) -> None:
+        self._settings = settings
+        self._confirm_timeout = confirm_timeout
+        self._connect_timeout = connect_timeout
+        self._max_message = max_message
+        self._limit = max_message or _LIMIT_BEFORE_4 - _MARGIN
+        self._backoff = backoff or Backoff()
+        self._watch_interval = watch
+        self._gzip = settings.encoding == "gzip"
+        self._slots = asyncio.Semaphore(max(1, settings.throttle))
+        self._link: Link | None = None
+        self._publisher: Publisher | None = None
+        self._ready = asyncio.Event()
+        self._keeper: asyncio.Task[None] | None = None
+        self._closing = False
+        self._under_way = 0
+        self._quiet = asyncio.Event()
+        self._served = False
+        self._said: dict[Address, str] = {}
+        self._blocked = False
+        self._returned: set[str] = set()
+        self._mend = False
+
+    # --- Output -----------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Begin to connect, and to stay connected. Returns at once."""
+        try:
+            addresses = read_addresses(self._settings.address, verify=self._settings.verify)
+        except Unreachable as error:
+            raise Unavailable(f"rabbitmq-address: {error}", reply.MISCONFIGURED) from None
+        if not addresses:
+            raise Unavailable("rabbitmq-address is empty", reply.MISCONFIGURED)
+        self._keeper = asyncio.create_task(self._keep_connected(addresses), name="amqp")
+
+    def trouble(self) -> Reply | None:
+        """TRY_AGAIN without a connection, STORAGE_FULL while the broker takes nothing."""
+        if self._link is None:
+            return reply.TRY_AGAIN
+        if is_blocked(self._link):
+            return reply.STORAGE_FULL
+        return None
+
+    async def publish(self, publications: Sequence[Publication]) -> None:
+        """Publish all and return when each is acked. See `Output.publish`."""
+        trouble = self.trouble()
+        if trouble is not None or self._closing:
+            raise Unavailable("amqp: not connected, or blocked", trouble or reply.TRY_AGAIN)
+        self._under_way += 1
+        largest = 0
+        try:
+            async with asyncio.timeout(self._confirm_timeout):
+                bodies = [await self._encode(p) for p in publications]
+                largest = max(map(len, bodies), default=0)
+                self._check_size(largest)
+                await self._publish_all(publications, bodies)
+        except TimeoutError:
+            raise Unavailable(f"amqp: no confirm within {self._confirm_timeout} s") from None
+        except PublishError as error:
+            raise self._came_back(error) from None
+        except DeliveryError:
+            raise Unavailable("amqp: the broker said nack", reply.STORAGE_FULL) from None
+        except (ChannelLost, ChannelInvalidStateError) as error:
+            # Perhaps it was this one that the broker closed the channel for.
+            self._check_size(largest)
+            raise Unavailable(f"amqp: {error}") from None
+        except ValueError as error:
+            raise Unavailable(f"amqp: cannot be carried: {error}", reply.MISCONFIGURED) from None
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._quiet.set()
+
+    async def close(self) -> None:
+        """Wait for the confirms under way, within the deadline, and disconnect."""
+        self._closing = True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._confirm_timeout):
+                while self._under_way:
+                    self._quiet.clear()
+                    await self._quiet.wait()
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.wait({self._keeper})
+            if not self._keeper.cancelled():
+                self._keeper.result()
+            self._keeper = None
+
+    # --- one transaction --------------------------------------------------------------
+
+    async def _encode(self, publication: Publication) -> bytes:
+        if not self._gzip:
+            return publication.body
+        if len(publication.body) <= _COMPRESS_ASIDE:
+            return compress(publication.body)
+        return await asyncio.to_thread(compress, publication.body)
+
+    def _check_size(self, size: int) -> None:
+        if size > self._limit:
+            raise Undeliverable(f"amqp: {size} octets, and the broker takes {self._limit}")
+
+    async def _publish_all(self, publications: Sequence[Publication], bodies: list[bytes]) -> None:
+        confirms: list[Confirm] = []
+        try:
+            for publication, body in zip(publications, bodies, strict=True):
+                confirms.append(await self._send(publication, body))
+            for confirm in confirms:
+                await confirm
+        finally:
+            for confirm in confirms:
+                # Also marks what failed beside the first failure as seen.
+                if not confirm.cancel() and not confirm.cancelled():
+                    confirm.exception()
+
+    async def _send(self, publication: Publication, body: bytes) -> Confirm:
+        await self._slots.acquire()
+        try:
+            while True:
+                publisher = self._publisher or await self._next_publisher()
+                earlier = publisher.earlier(publication.message_id)
+                if earlier is None:
+                    return publisher.send(publication, body)
+                await asyncio.wait({earlier})
+                # Its done-callbacks, which let the id go, were called before ours.
+        except BaseException:
+            self._slots.release()
+            raise
+
+    async def _next_publisher(self) -> Publisher:
+        """The channel that replaces the one just lost; ChannelLost if the link is gone too."""
+        while self._publisher is None:
+            if self._link is None:
+                raise ChannelLost("the connection was lost")
+            await self._ready.wait()
+        return self._publisher
+
+    def _came_back(self, error: PublishError) -> Unavailable:
+        queue = str(getattr(error.frame, "routing_key", ""))
+        if queue not in self._returned:
+            log.error("amqp.returned queue=%s reason=%r", queue, error.args[0])
+            # Names may come from a message; the memory of them must not grow.
+            if len(self._returned) < 1000:
+                self._returned.add(queue)
+        if queue in queue_names(self._settings):
+            self._mend = True
+        return Unavailable(f"amqp: returned, no queue {queue!r}", reply.MISCONFIGURED)
+
+    # --- staying connected ------------------------------------------------------------
+
+    async def _keep_connected(self, addresses: tuple[Address, ...]) -> None:
+        turn = failures = 0
+        while True:
+            address = addresses[turn % len(addresses)]
+            turn += 1
+            self._served = False
+            reason = await self._session(address)
+            if self._said.get(address) != reason:
+                self._said[address] = reason
+                event = "lost" if self._served else "unreachable"
+                log.warning("amqp.%s %s reason=%s", event, address, reason)
+            failures = 0 if self._served else failures + 1
+            # Rest once in each round through the addresses, not at each of them.
+            if failures % len(addresses) == 0:
+                await asyncio.sleep(self._backoff.delay(failures // len(addresses)))
+
+    async def _session(self, address: Address) -> str:
+        """Connect and serve until it ends; why it ended."""
+        connection: aio_pika.Connection | None = None
+        try:
+            connection = await amqp_connection.connect(address, self._connect_timeout)
+            async with asyncio.timeout(self._connect_timeout):
+                await prepare(connection, self._settings)
+            return await self._serve(connection, address)
+        except Unreachable as error:
+            return str(error)
+        except TimeoutError:
+            return "it stopped answering"
+        except (AMQPError, ChannelInvalidStateError, OSError, RuntimeError) as error:
+            return str(error) or type(error).__name__
+        except Exception:
+            log.exception("amqp.failed %s", address)
+            return "an error of our own"
+        finally:
+            self._link = None
+            self._ready.set()
+            if connection is not None:
+                await amqp_connection.close(connection)
+
+    async def _serve(self, connection: aio_pika.Connection, address: Address) -> str:
+        link = link_of(connection)
+        self._choose_limit(link)
+        reason = ""
+        while not link.is_closed:
+            if reason and self._settings.declare:
+                # Most likely something that was there is gone: 404.
+                async with asyncio.timeout(self._connect_timeout):
+                    await prepare(connection, self._settings)
+            channel = await self._open_channel(connection)
+            if self._link is None:
+                self._link = link
+                self._served = True
+                self._said.clear()
+                self._returned.clear()
+                log.info("amqp.connected %s", address)
+            reason = await self._use(channel, link, connection)
+            if not link.is_closed:
+                log.warning("amqp.channel-lost %s reason=%s", address, reason)
+        return reason or "the connection was lost"
+
+    async def _open_channel(self, connection: aio_pika.Connection) -> Channel:
+        async with asyncio.timeout(self._connect_timeout):
+            channel = connection.channel(on_return_raises=True)
+            await channel.initialize()
+            thin = await channel.get_underlay_channel()
+        if not isinstance(thin, Channel):
+            raise TypeError("not the channel that this module was written for")
+        return thin
+
+    async def _use(self, channel: Channel, link: Link, connection: aio_pika.Connection) -> str:
+        """Publish on this channel until it ends; why it ended."""
+        framer = Framer(
+            channel.number,
+            channel.connection.connection_tune.frame_max,
+            exchange=self._settings.exchange,
+            persistent=self._settings.persistent,
+            gzipped=self._gzip,
+        )
+        publisher = Publisher(channel, framer, self._slots.release)
+        writing = asyncio.create_task(publisher.run(), name="amqp.writing")
+        ends = {writing, channel.closing, link.closing}
+        self._publisher = publisher
+        self._ready.set()
+        reason = "closing"
+        try:
+            while not (ended := await self._watch(ends, link)):
+                if self._mend and self._settings.declare:
+                    async with asyncio.timeout(self._connect_timeout):
+                        await prepare(connection, self._settings)
+                self._mend = False
+            reason = self._why(ended, channel)
+        finally:
+            self._publisher = None
+            self._ready.clear()
+            if link.is_closed:
+                self._link = None
+                self._ready.set()
+            publisher.fail(reason)
+            writing.cancel()
+            await asyncio.wait({writing})
+            if not writing.cancelled():
+                writing.exception()
+        return reason
+
+    async def _watch(
+        self, ends: set[asyncio.Future[None]], link: Link
+    ) -> set[asyncio.Future[None]]:
+        """Look after a while, or as soon as something ended."""
+        ended, _ = await asyncio.wait(
+            ends, timeout=self._watch_interval, return_when=asyncio.FIRST_COMPLETED
+        )
+        blocked = not ended and is_blocked(link)
+        if blocked != self._blocked:
+            self._blocked = blocked
+            log.warning("amqp.blocked" if blocked else "amqp.unblocked")
+        return ended
+
+    def _why(self, ended: set[asyncio.Future[None]], channel: Channel) -> str:
+        error: BaseException | None = channel._close_exception
+        for future in ended:
+            if error is None and not future.cancelled():
+                error = future.exception()
+        text = str(error) if error is not None and str(error) else "the channel was lost"
+        if said := _LIMIT_IN_TEXT.search(text):
+            # Its administrator chose another limit. Known from now on, so that the same
+            # mail does not come back for ever.
+            self._limit = min(self._limit, int(said[1]))
+        return text
+
+    def _choose_limit(self, link: Link) -> None:
+        if self._max_message is None:
+            version = version_of(link)
+            self._limit = (_LIMIT_BEFORE_4 if version < (4,) else _LIMIT) - _MARGIN

@@ -1,0 +1,260 @@
+"""The embedded queue: documents into one SQLite file, safe before the 250.
+
+Laws: `publish` returns after its documents are committed and synced to disk. The
+documents of one call are committed together or not at all. All that wait share one
+commit and one sync, so a slow disk makes groups larger, not queues longer. And what
+fails for one transaction alone fails for that one alone.
+
+One thread owns the connection. Publishers put their transaction into its inbox; it
+takes all there is, commits, and wakes the loop once for the whole group.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from queue import Empty, SimpleQueue
+
+from mailgw.mail.publication import Publication
+from mailgw.outlets.store_file import StoreError, connect, is_busy, unused_octets
+from mailgw.plugins import Unavailable, Undeliverable
+from mailgw.smtp import reply
+from mailgw.smtp.reply import Reply
+
+# Bounds of one group: how long its first transaction waits, how far the WAL grows.
+_GROUP_TRANSACTIONS = 1_000
+_GROUP_OCTETS = 64 * 1024 * 1024
+# Taking documents off writes too. On a disk that is full to the brim nobody could, and it
+# would stay full; so the last octets are the readers' and the checkpoint's.
+_RESERVE = 48 * 1024 * 1024
+# After a failure, refuse before the message is sent for so long; then try the disk again.
+_REFUSE_FOR = 1.0
+
+# Statements for so many rows at once, largest first. Python lets other threads in around
+# every statement, and a busy event loop takes its time to give way: fewer is faster.
+_INTO = (
+    "INSERT INTO document"
+    " (queue, message_id, transaction_id, dedupe, received, priority, body) VALUES "
+)
+_INSERTS = tuple(
+    (rows, _INTO + ", ".join(["(?, ?, ?, ?, ?, ?, ?)"] * rows)) for rows in (64, 16, 4, 1)
+)
+
+_LARGE = 256 * 1024  # octets
+
+_Failure = Unavailable | Undeliverable
+_Transaction = tuple[Sequence[Publication], "asyncio.Future[None]"]
+
+
+class NoRoom(StoreError):
+    """Less is free on the disk than must stay free."""
+
+
+def explain(error: Exception) -> _Failure:
+    """What went wrong in the file, as the publisher's trouble. New for each publisher."""
+    if isinstance(error, sqlite3.DataError):
+        # "string or blob too big": over SQLite's own limit, about 1 GB.
+        return Undeliverable(f"queue store: {error}", reply.TOO_BIG)
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is not None and code & 0xFF == sqlite3.SQLITE_FULL:
+        return Unavailable(f"queue store: {error}", reply.STORAGE_FULL)
+    if isinstance(error, NoRoom):
+        return Unavailable(str(error), reply.STORAGE_FULL)
+    if isinstance(error, StoreError):
+        return Unavailable(str(error))
+    return Unavailable(f"queue store: {type(error).__name__}: {error}")
+
+
+def _insert(connection: sqlite3.Connection, documents: Sequence[Publication]) -> None:
+    start = 0
+    # SQLite copies what a statement binds: one at a time where that is much.
+    large = any(len(p.body) > _LARGE for p in documents)
+    for rows, statement in _INSERTS[-1:] if large else _INSERTS:
+        while len(documents) - start >= rows:
+            values: list[str | int | bytes | None] = []
+            for p in documents[start : start + rows]:
+                values += (p.queue, p.message_id, p.transaction_id, p.dedupe)
+                values += (p.received.isoformat(), p.priority, p.body)
+            connection.execute(statement, values)
+            start += rows
+
+
+def _settle(group: Sequence[_Transaction], outcome: Sequence[_Failure | None]) -> None:
+    for (_, safe), failure in zip(group, outcome, strict=True):
+        if safe.done():  # its publisher was cancelled; the documents are where they are
+            continue
+        if failure is None:
+            safe.set_result(None)
+        else:
+            safe.set_exception(failure)
+
+
+class _Writer:
+    """The connection and its thread's work. `refusal` is a reply and when to forget it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._connection: sqlite3.Connection | None = None
+        self._file: os.stat_result | None = None
+        self.refusal: tuple[Reply, float] | None = None
+
+    def open(self) -> sqlite3.Connection:
+        """The connection; opened again when it failed or the file is another by now."""
+        if self._connection is not None:
+            # A file that was removed or replaced takes our commits and nobody finds them.
+            with suppress(OSError):
+                if self._file and os.path.samestat(self._file, self._path.stat()):
+                    return self._connection
+            self.close()
+        self._connection = connect(self._path, create=True)
+        self._file = self._path.stat()
+        return self._connection
+
+    def commit(self, group: Sequence[_Transaction]) -> list[_Failure | None]:
+        """Make the group safe; says for each transaction what became of it."""
+        try:
+            self._insert(group)
+        except Exception as error:  # noqa: BLE001 - this thread must outlive every failure
+            self._recover(error)
+            if len(group) > 1 and not isinstance(error, StoreError) and not is_busy(error):
+                # The room or the flaw may be a single transaction's: each for itself.
+                return [self.commit((transaction,))[0] for transaction in group]
+            return [explain(error) for _ in group]
+        self.refusal = None
+        return [None] * len(group)
+
+    def _insert(self, group: Sequence[_Transaction]) -> None:
+        connection = self.open()
+        disk = os.statvfs(self._path)
+        free = disk.f_bavail * disk.f_frsize
+        if free < _RESERVE and free + unused_octets(connection) < _RESERVE:
+            raise NoRoom(f"queue store {self._path}: the disk is nearly full")
+        connection.execute("BEGIN IMMEDIATE")
+        _insert(connection, [document for documents, _ in group for document in documents])
+        connection.execute("COMMIT")
+
+    def _recover(self, error: Exception) -> None:
+        if isinstance(error, sqlite3.OperationalError | StoreError):
+            failure = explain(error)
+            self.refusal = (failure.reply, time.monotonic() + _REFUSE_FOR)
+        if self._connection is None:
+            return
+        try:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+        except sqlite3.Error:
+            self.close()
+        if isinstance(error, sqlite3.DatabaseError) and not is_busy(error):
+            # After an I/O error nothing is known of this connection; a new one reads
+            # the file as it is.
+            self.close()
+
+    def close(self) -> None:
+        if self._connection is not None:
+            with suppress(sqlite3.Error):
+                self._connection.close()
+            self._connection = None
+
+
+class Store:
+    """The queue store at `path` as an Output. Used from one event loop."""
+
+    def __init__(self, path: Path) -> None:
+        self._writer = _Writer(path)
+        self._inbox: SimpleQueue[_Transaction | None] = SimpleQueue()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._ended: asyncio.Future[None] | None = None
+
+    async def open(self) -> None:
+        """Open or make the file. Raises Unavailable when it cannot be used."""
+        loop = asyncio.get_running_loop()
+        self._inbox = SimpleQueue()
+        opened: asyncio.Future[None] = loop.create_future()
+        ended: asyncio.Future[None] = loop.create_future()
+        thread = threading.Thread(
+            target=self._run, args=(loop, opened, ended), name="queue-store", daemon=True
+        )
+        thread.start()
+        try:
+            await opened
+        except asyncio.CancelledError:
+            self._inbox.put(None)
+            raise
+        self._loop, self._thread, self._ended = loop, thread, ended
+
+    async def publish(self, publications: Sequence[Publication]) -> None:
+        """Commit the documents, all or none, and wait until they are on disk.
+
+        Raises Unavailable, or Undeliverable for a document that SQLite cannot hold.
+        Cancelling it leaves open whether they are committed.
+        """
+        if self._loop is None:
+            raise Unavailable("the queue store is not open")
+        safe = self._loop.create_future()
+        self._inbox.put((publications, safe))
+        await safe
+
+    def trouble(self) -> Reply | None:
+        """What the last commit failed with, for a second; then the next mail tries again."""
+        refusal = self._writer.refusal
+        if refusal is None or time.monotonic() > refusal[1]:
+            return None
+        return refusal[0]
+
+    async def close(self) -> None:
+        """Commit what was published so far and let go of the file."""
+        if self._loop is None or self._ended is None or self._thread is None:
+            return
+        self._loop = None
+        self._inbox.put(None)
+        await self._ended
+        self._thread.join()
+
+    # --- the thread ---------------------------------------------------------------
+
+    def _run(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        opened: asyncio.Future[None],
+        ended: asyncio.Future[None],
+    ) -> None:
+        # RuntimeError: the loop is gone without close(); nobody is left to be told, and
+        # what was committed stays committed.
+        with suppress(RuntimeError):
+            try:
+                self._writer.open()
+            except (StoreError, ValueError) as error:
+                loop.call_soon_threadsafe(_settle, [((), opened)], [Unavailable(str(error))])
+                return
+            loop.call_soon_threadsafe(_settle, [((), opened)], [None])
+            last = False
+            while not last:
+                group, last = self._take()
+                if group:
+                    loop.call_soon_threadsafe(_settle, group, self._writer.commit(group))
+            self._writer.close()
+            loop.call_soon_threadsafe(_settle, [((), ended)], [None])
+
+    def _take(self) -> tuple[list[_Transaction], bool]:
+        """Wait for a transaction and take all that is there; True when it is the end."""
+        group: list[_Transaction] = []
+        octets = 0
+        transaction = self._inbox.get()
+        while transaction is not None:
+            group.append(transaction)
+            for publication in transaction[0]:
+                octets += len(publication.body)
+            if len(group) == _GROUP_TRANSACTIONS or octets > _GROUP_OCTETS:
+                return group, False
+            try:
+                transaction = self._inbox.get_nowait()
+            except Empty:
+                return group, False
+        return group, True

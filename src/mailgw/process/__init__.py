@@ -1,0 +1,1 @@
+"""The running program: builds the house from its settings, serves, drains."""

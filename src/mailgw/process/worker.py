@@ -1,0 +1,211 @@
+"""One event loop: builds the house from Settings, serves, drains.
+
+Below this module nobody sees text or a dict of settings, only its own section. A signal
+to end is a wish, not a blow: what was begun with a client is finished, what was taken is
+confirmed, and then the process exits with 0.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import signal
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from mailgw.config.settings import Settings
+from mailgw.document.build import Builder
+from mailgw.gate.credentials import Login
+from mailgw.gate.gate import Gate
+from mailgw.gate.recipients import LocalAddresses
+from mailgw.intake import Intake
+from mailgw.mail.identifiers import Identifiers
+from mailgw.mail.transaction import Message
+from mailgw.observe import log
+from mailgw.outlets.null import Null
+from mailgw.outlets.router import Queues
+from mailgw.outlets.store import Store
+from mailgw.plugins import Output
+from mailgw.smtp.extensions import Rules
+from mailgw.smtp.reply import Reply
+from mailgw.wire.conversation import House, Now
+from mailgw.wire.listener import Endpoint, Listener, bind
+from mailgw.wire.tls import server_context
+
+# How long clients may take to end what they began once we are asked to stop, in seconds.
+# Docker's and systemd's patience are set above it.
+DRAIN = 25.0
+
+
+def serve(settings: Settings, ready: Callable[[list[Endpoint]], None]) -> None:
+    """Run until SIGTERM or SIGINT, then drain. `ready` is called once all ports listen.
+
+    Raises CannotListen, BadCertificate, BadLocalAddresses or Unavailable for what keeps the
+    gateway from starting; nothing is left half open then.
+    """
+    output = output_of(settings)
+    house = _house(settings, output)
+    endpoints = bind(settings.listen.ip, settings.listen.port, settings.listen.secure_port)
+    _raise_file_limit()
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_run(settings, house, output, endpoints, ready))
+
+
+async def _run(
+    settings: Settings,
+    house: House,
+    output: Output,
+    endpoints: list[Endpoint],
+    ready: Callable[[list[Endpoint]], None],
+) -> None:
+    stop, stop_now, idle = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    _listen_to_signals(stop, stop_now)
+    await output.open()
+    listeners = [
+        Listener(
+            endpoint,
+            house,
+            auth_in_clear=settings.access.auth_insecure_range,
+            on_idle=idle.set,
+        )
+        for endpoint in endpoints
+    ]
+    for listener in listeners:
+        listener.start()
+    ready(endpoints)
+    log.info("serve.ready", listeners=",".join(str(endpoint) for endpoint in endpoints))
+    await stop.wait()
+    log.info("serve.draining", clients=sum(len(each.conversations) for each in listeners))
+    await _drain(listeners, idle, stop_now, settings.smtp.confirm_timeout)
+    await output.close()
+    for listener in listeners:
+        listener.close()
+    log.info("serve.stopped")
+
+
+def _listen_to_signals(stop: asyncio.Event, stop_now: asyncio.Event) -> None:
+    def asked_to_stop() -> None:
+        # Who asks twice does not want to wait for clients.
+        if stop.is_set():
+            stop_now.set()
+        stop.set()
+
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, asked_to_stop)
+    loop.add_signal_handler(signal.SIGINT, asked_to_stop)
+    loop.add_signal_handler(signal.SIGHUP, lambda: log.warning("reload.not-available"))
+
+
+async def _drain(
+    listeners: list[Listener], idle: asyncio.Event, stop_now: asyncio.Event, committing: float
+) -> None:
+    """Let the clients finish what they began; cut those who do not, but no commit."""
+    for listener in listeners:
+        listener.stop()
+        for conversation in tuple(listener.conversations):
+            conversation.drain()
+    hurried = asyncio.create_task(stop_now.wait())
+    with suppress(TimeoutError):
+        async with asyncio.timeout(DRAIN):
+            await _until_idle(listeners, idle, hurried)
+    hurried.cancel()
+    for listener in listeners:
+        for conversation in tuple(listener.conversations):
+            conversation.cut()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(committing):
+            await _until_idle(listeners, idle, None)
+
+
+async def _until_idle(
+    listeners: list[Listener], idle: asyncio.Event, hurried: asyncio.Task[bool] | None
+) -> None:
+    while not all(listener.idle for listener in listeners):
+        idle.clear()
+        waiter = asyncio.create_task(idle.wait())
+        try:
+            wanted = {waiter} if hurried is None else {waiter, hurried}
+            done, _ = await asyncio.wait(wanted, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiter.cancel()
+        if hurried in done:
+            return
+
+
+def output_of(settings: Settings) -> Output:
+    """Where documents go: nowhere, the broker, or the embedded queue."""
+    if settings.store.output == "null":
+        return Null()
+    if settings.broker.address:
+        # Imported here: who has no broker need not wait for its library.
+        from mailgw.outlets.amqp import Amqp
+
+        return Amqp(settings.broker, confirm_timeout=settings.smtp.confirm_timeout)
+    if settings.store.queue_store is None:
+        raise ValueError("neither a broker nor an embedded queue: the rules let it pass")
+    return Store(settings.store.queue_store)
+
+
+def _house(settings: Settings, output: Output) -> House:
+    hostname = settings.listen.hostname or socket.getfqdn()
+    tls = None
+    if settings.tls.certificate is not None and settings.tls.key is not None:
+        tls = server_context(settings.tls.certificate, settings.tls.key, settings.tls.ciphers)
+    return House(
+        rules=Rules(
+            hostname=hostname,
+            max_size=settings.smtp.maxsize,
+            max_errors=settings.smtp.max_errors,
+            addresses=settings.smtp.validate_address,
+            newlines=settings.smtp.bare_newlines,
+            starttls=tls is not None,
+            auth=bool(settings.access.username),
+            dsn=settings.smtp.dsn,
+        ),
+        gate=_gate(settings, hostname, output),
+        intake=_intake(settings, hostname, output),
+        identifiers=Identifiers(settings.document.server_id),
+        patience=settings.smtp.timeout,
+        deadline=settings.smtp.confirm_timeout,
+        spool_memory=settings.store.spool_memory,
+        tls=tls,
+    )
+
+
+def _gate(settings: Settings, hostname: str, output: Output) -> Gate:
+    access = settings.access
+    return Gate(
+        hostname=hostname,
+        locals=_local_addresses(settings.local.addresses),
+        max_recipients=settings.smtp.max_recipients,
+        trouble=output.trouble,
+        login=Login(access.username, access.password) if access.username else None,
+        recipients=access.recipients,
+    )
+
+
+def _intake(settings: Settings, hostname: str, output: Output) -> Callable[[Message], Now[Reply]]:
+    builder = Builder(hostname, settings.document.extract, received=settings.document.received)
+    queues = Queues(settings.broker.inbox, settings.broker.local)
+    return Intake(builder, queues, output).message
+
+
+def _local_addresses(path: Path | None) -> LocalAddresses:
+    return LocalAddresses.empty() if path is None else LocalAddresses.load(path)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:  # no wheel for this platform; asyncio's own loop serves as well
+        return None
+    return uvloop.new_event_loop
+
+
+def _raise_file_limit() -> None:
+    """One client is one descriptor: take as many as we may have."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

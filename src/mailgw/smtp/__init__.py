@@ -1,0 +1,1 @@
+"""The language: SMTP as a receiving server speaks it. No sockets, no clock, no await."""

@@ -1,0 +1,155 @@
+"""What the server says: replies as values, each with a name and one home.
+
+A reply is built once and carries its own bytes; saying it is a copy. The class of
+the enhanced code (RFC 3463) follows from the reply code, so the two cannot disagree.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+# RFC 5321 4.5.3.1.5: a reply line holds 512 octets with the code and the CRLF.
+_LONGEST_TEXT = 480
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One reply: `code`, `detail` (subject and detail of the enhanced code, "" for none), `text`.
+
+    `text` may hold several lines, split at "\\n". `wire` is the reply as sent. Control
+    characters become "?", so that nothing a stranger or a plug-in brought can add a line.
+    """
+
+    code: int
+    detail: str
+    text: str
+    wire: bytes = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        enhanced = f"{self.code // 100}.{self.detail} " if self.detail else ""
+        *others, last = self.text.split("\n")
+        lines = [f"{self.code}-{enhanced}{_clean(line)}\r\n" for line in others]
+        lines.append(f"{self.code} {enhanced}{_clean(last)}\r\n")
+        object.__setattr__(self, "wire", "".join(lines).encode("utf-8", "replace"))
+
+    @property
+    def positive(self) -> bool:
+        """Whether the client may go on: 2xx and 3xx."""
+        return self.code < 400
+
+    @property
+    def closes(self) -> bool:
+        """Whether the connection ends with it (RFC 5321 4.2.3: 221 and 421)."""
+        return self.code in (221, 421)
+
+
+class Refusal(Exception):
+    """A reply that ends the work at hand, raised where returning it would be in the way."""
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__(reply.text)
+        self.reply = reply
+
+
+def _clean(line: str) -> str:
+    if not line.isprintable():
+        line = "".join(c if c.isprintable() else "?" for c in line)
+    return line[:_LONGEST_TEXT]
+
+
+# --- it went well -----------------------------------------------------------------
+
+OK = Reply(250, "0.0", "Ok")
+BYE = Reply(221, "0.0", "Bye")
+READY_FOR_TLS = Reply(220, "0.0", "Ready to start TLS")
+AUTHENTICATED = Reply(235, "7.0", "Authentication successful")
+SENDER_OK = Reply(250, "1.0", "Sender ok")
+RECIPIENT_OK = Reply(250, "1.5", "Recipient ok")
+START_DATA = Reply(354, "", "End data with <CR><LF>.<CR><LF>")
+# RFC 5321 3.5.3: an address that we neither verify nor deny.
+CANNOT_VERIFY = Reply(252, "5.2", "Cannot verify, but will take mail and try")
+HELP = Reply(
+    214,
+    "0.0",
+    "Commands: EHLO HELO STARTTLS AUTH MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT\nSee RFC 5321",
+)
+
+# --- the client's grammar (answered by the session, no opinion needed) ------------
+
+UNKNOWN_COMMAND = Reply(500, "5.2", "Command not recognized")
+SYNTAX_ERROR = Reply(500, "5.2", "Syntax error")
+LINE_TOO_LONG = Reply(500, "5.2", "Line too long")
+BARE_LF_COMMAND = Reply(500, "5.2", "Lines end with CRLF, not with LF alone")
+NOT_IMPLEMENTED = Reply(502, "5.1", "Command not implemented")
+BAD_SEQUENCE = Reply(503, "5.1", "Bad sequence of commands")
+NO_RECIPIENTS = Reply(503, "5.1", "No valid recipients")
+HELLO_FIRST = Reply(503, "5.1", "Say EHLO first")
+BAD_HELLO = Reply(501, "5.4", "EHLO and HELO take a host name or an address literal")
+NO_ARGUMENT = Reply(501, "5.4", "This command takes no argument")
+BAD_ARGUMENT = Reply(501, "5.4", "Syntax error in the argument")
+BAD_PARAMETER = Reply(501, "5.4", "Syntax error in a parameter")
+# RFC 5321 4.1.1.11 and RFC 1869 6: parameters that we did not offer.
+UNKNOWN_PARAMETER = Reply(555, "5.4", "Parameter not recognized or not offered")
+BAD_SENDER = Reply(501, "1.7", "Bad sender address syntax")
+BAD_RECIPIENT = Reply(501, "1.3", "Bad recipient address syntax")
+# RFC 6531 3.5: such an address needs the SMTPUTF8 parameter.
+NEEDS_SMTPUTF8_SENDER = Reply(553, "6.7", "Non-ASCII sender address needs SMTPUTF8")
+NEEDS_SMTPUTF8_RECIPIENT = Reply(553, "6.7", "Non-ASCII recipient address needs SMTPUTF8")
+TOO_MANY_ERRORS = Reply(421, "7.0", "Too many errors, closing the connection")
+# Cross-protocol requests (ALPACA): no line after the first is run.
+NOT_SMTP = Reply(421, "7.0", "This is an SMTP server")
+BARE_NEWLINE = Reply(550, "6.0", "Message holds a bare CR or LF, lines end with CRLF")
+TOO_BIG = Reply(552, "3.4", "Message exceeds the size limit")
+
+# --- TLS and AUTH -----------------------------------------------------------------
+
+TLS_ACTIVE = Reply(503, "5.1", "TLS is already active")
+TLS_NOT_OFFERED = Reply(502, "5.1", "STARTTLS is not offered here")
+# RFC 4954 6: what was wrong with an AUTH command.
+AUTH_DONE = Reply(503, "5.1", "Already authenticated")
+AUTH_NOT_OFFERED = Reply(502, "5.1", "AUTH is not offered here")
+AUTH_NEEDS_TLS = Reply(538, "7.11", "Encryption required, start TLS first")
+AUTH_UNKNOWN_MECHANISM = Reply(504, "5.4", "Authentication mechanism not supported")
+AUTH_BAD_BASE64 = Reply(501, "5.2", "Cannot decode base64")
+AUTH_TOO_LONG = Reply(500, "5.6", "Authentication exchange line is too long")
+AUTH_CANCELLED = Reply(501, "7.0", "Authentication cancelled")
+# One text for unknown user and wrong password: a stranger must not learn which.
+AUTH_FAILED = Reply(535, "7.8", "Authentication credentials invalid")
+AUTH_REQUIRED = Reply(530, "7.0", "Authentication required")
+
+# --- a rule says no ---------------------------------------------------------------
+
+REFUSED = Reply(550, "7.1", "Refused by policy")
+RELAY_DENIED = Reply(550, "7.1", "Relaying denied")
+NO_SUCH_RECIPIENT = Reply(550, "1.1", "No such recipient here")
+# RFC 5321 4.5.3.1.10: 452, although 552 was once common; the accepted ones stand.
+TOO_MANY_RECIPIENTS = Reply(452, "5.3", "Too many recipients, send the rest separately")
+# RFC 5321 6.3: more trace fields than any path has.
+MAIL_LOOP = Reply(554, "4.6", "Too many hops, this looks like a mail loop")
+
+# --- we are in trouble ------------------------------------------------------------
+
+TIMEOUT = Reply(421, "4.2", "Timeout waiting for the client, closing the connection")
+SHUTTING_DOWN = Reply(421, "3.2", "Service is shutting down, try again later")
+TRY_AGAIN = Reply(451, "3.0", "Temporary failure, try again later")
+STORAGE_FULL = Reply(452, "3.1", "Temporarily no room for this message, try again later")
+MISCONFIGURED = Reply(451, "3.5", "Temporary failure, try again later")
+
+
+def banner(hostname: str) -> Reply:
+    """The greeting (RFC 5321 4.2: the domain comes first)."""
+    return Reply(220, "", f"{hostname} ESMTP mailgw")
+
+
+def queued(identifiers: str) -> Reply:
+    """The 250 after the final dot; `identifiers` holds one "id for recipient" a line."""
+    return Reply(
+        250,
+        "0.0",
+        "Ok, your message has been queued using the following identifiers:\n" + identifiers,
+    )
+
+
+def local_error(reference: str) -> Reply:
+    """Our own bug: says so, and gives what finds the traceback in the log."""
+    return Reply(451, "3.0", f"Local error, reference {reference}")

@@ -1,0 +1,427 @@
+"""SMTP session, server side (RFC 5321 and the extensions it offers).
+
+Bytes and answers go in; events and bytes come out. Nothing here waits, reads a clock or
+knows a socket, so every sentence of the RFCs we obey can be tested by calling a
+function:
+
+    session.receive(data)        then always send session.data_to_send()
+    session.next_event()         an Event, or None: more data is needed
+    session.answer(reply)        exactly once per event that asks
+    session.tls_started()        after a 220 to StartTls; forgets what was said in clear
+
+Syntax, order, unknown verbs, sizes and error counting never leave this room.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+
+from mailgw.smtp import command, events, reply, sasl
+from mailgw.smtp.data import Body
+from mailgw.smtp.extensions import Rules, hello_reply
+from mailgw.smtp.inbound import Inbound
+from mailgw.smtp.reply import Refusal, Reply
+
+# What settles a line: an event for somebody else, a reply to be said, or nothing more.
+Outcome = events.Event | Reply | None
+
+# What a client may do for nothing, in errors and in tenths of one: see `_say`.
+_ERROR = 10
+_NUISANCE = 1
+
+
+class State(Enum):
+    """Where the client is."""
+
+    ARRIVED = auto()  # nothing was said yet, not even by us
+    GREETED = auto()  # banner said, EHLO wanted
+    READY = auto()  # EHLO done, no transaction
+    MAIL = auto()  # reverse-path taken
+    RCPT = auto()  # and a recipient
+    DATA = auto()  # reading to the final dot
+    CHUNK = auto()  # reading the octets of a BDAT
+    CHUNKS = auto()  # between two BDAT of a message
+    AUTH = auto()  # waiting for a line of an exchange
+    HANDSHAKE = auto()  # 220 to STARTTLS is said
+    CLOSED = auto()  # 221 or 421 is said, nothing more is read
+
+    # Enum hashes by name, in Python; asked for every line, identity is as good and free.
+    __hash__ = object.__hash__
+
+
+_IN_TRANSACTION = frozenset({State.MAIL, State.RCPT, State.CHUNKS})
+_BETWEEN_TRANSACTIONS = frozenset({State.ARRIVED, State.GREETED, State.READY})
+_READING = frozenset({State.DATA, State.CHUNK})
+# Stands for "the bytes come by DATA".
+_NO_CHUNK = command.Bdat(0, False)
+_DEAF = frozenset({State.HANDSHAKE, State.CLOSED})
+
+
+class Session:
+    """One client's conversation. `tls` is true on a port with implicit TLS.
+
+    `auth_in_clear` lets this client authenticate without TLS.
+    """
+
+    def __init__(self, rules: Rules, *, tls: bool = False, auth_in_clear: bool = False) -> None:
+        self.rules = rules
+        self.tls = tls
+        self.user: str | None = None
+        self._auth_in_clear = auth_in_clear
+        self._grammar = command.Grammar(rules.addresses == "strict", rules.dsn, rules.auth)
+        self._state = State.ARRIVED
+        self._asked: events.Event | None = None
+        self._out: list[bytes] = []
+        self._strain = 0
+        self._inbound = Inbound()
+        self._smtputf8 = False
+        self._body = Body(rules.max_size, rules.newlines)
+        self._chunk = _NO_CHUNK
+        self._chunk_left = 0
+        self._complete = False
+        self._mechanism = ""
+        self._exchange: sasl.Exchange | None = None
+
+    # --- the door -------------------------------------------------------------------
+
+    @property
+    def closed(self) -> bool:
+        """Whether the conversation is over; what is still to send is to be sent first."""
+        return self._state is State.CLOSED
+
+    @property
+    def between_transactions(self) -> bool:
+        """Whether nothing is lost by ending here (RFC 5321 3.8)."""
+        return self._asked is None and self._state in _BETWEEN_TRANSACTIONS
+
+    @property
+    def reading_message(self) -> bool:
+        return self._state in _READING
+
+    def receive(self, data: bytes) -> None:
+        """Take what the client sent. It is read by `next_event`."""
+        if self._state not in _DEAF:
+            self._inbound.receive(data)
+
+    def data_to_send(self) -> bytes:
+        """What must be sent now, in one write; asking empties it."""
+        if not self._out:
+            return b""
+        data = b"".join(self._out)
+        self._out.clear()
+        return data
+
+    def next_event(self) -> events.Event | None:
+        """The next event, or None while an answer is owed or more data is needed."""
+        if self._state is State.ARRIVED and self._asked is None:
+            return self._ask(events.Connected())
+        while self._asked is None and self._state not in _DEAF:
+            if self._state in _READING:
+                event = self._read_message()
+                if event is None and self._state in _READING:
+                    return None
+            else:
+                line = self._inbound.take_line(auth=self._state is State.AUTH)
+                if line is None:
+                    return None
+                event = self._settle(line)
+            if event is not None:
+                return event
+        return None
+
+    def answer(self, answer: Reply) -> None:
+        """Settle the event that asked."""
+        asked, self._asked = self._asked, None
+        match asked:
+            case events.MailFrom():
+                self._say(answer)
+                self._advance(answer, State.MAIL)
+            case events.RcptTo():
+                self._answer_recipient(answer)
+            case events.DataRequested():
+                self._answer_data(answer)
+            case events.DataDone():
+                self._end_transaction()
+                if answer.positive:
+                    self._strain = 0
+                self._say(answer)
+            case events.Connected():
+                self._say(answer)
+                self._advance(answer, State.GREETED)
+            case events.Hello():
+                self._answer_hello(asked, answer)
+            case events.StartTls():
+                self._answer_starttls(answer)
+            case events.Credentials():
+                self._say(answer)
+                if answer.positive:
+                    self.user = asked.username
+            case _:
+                raise RuntimeError("no event waits for an answer")
+
+    def tls_started(self) -> None:
+        """The handshake is done: the client is a stranger again (RFC 3207 4.2)."""
+        self.tls = True
+        self.user = None
+        self._state = State.GREETED
+
+    def shut(self, answer: Reply) -> None:
+        """Say a 421 and read nothing more."""
+        self._out.append(answer.wire)
+        self._asked = None
+        self._state = State.CLOSED
+
+    # --- saying ---------------------------------------------------------------------
+
+    def _ask(self, event: events.Event) -> events.Event:
+        self._asked = event
+        return event
+
+    def _say(self, answer: Reply, strain: int | None = None) -> None:
+        """Say it; a client that earns too many refusals, or asks idly for ever, is closed.
+
+        A refusal counts as an error, other replies for nothing, where `strain` does not
+        say otherwise. An accepted message clears the account.
+        """
+        self._out.append(answer.wire)
+        if strain is None:
+            strain = _ERROR if answer.code >= 500 else 0
+        self._strain += strain
+        if answer.closes:
+            self._state = State.CLOSED
+        elif self._strain >= self.rules.max_errors * _ERROR:
+            self.shut(reply.TOO_MANY_ERRORS)
+
+    def _advance(self, answer: Reply, state: State) -> None:
+        if answer.positive and self._state is not State.CLOSED:
+            self._state = state
+
+    def _end_transaction(self) -> None:
+        self._complete = False
+        if self._state is not State.CLOSED:
+            self._state = State.READY
+
+    # --- commands -------------------------------------------------------------------
+
+    def _settle(self, line: bytes | Reply) -> events.Event | None:
+        if self._state is State.AUTH:
+            outcome = self._respond(line)
+        elif isinstance(line, Reply):
+            outcome = line
+        else:
+            outcome = self._obey(command.parse(line, self._grammar))
+        if isinstance(outcome, Reply):
+            self._say(outcome)
+            return None
+        return outcome
+
+    def _obey(self, asked: command.Command | Reply) -> Outcome:
+        """Check the order of a command; make it an event or a reply."""
+        match asked:
+            case events.MailFrom():
+                return self._mail(asked)
+            case events.RcptTo():
+                return self._rcpt(asked)
+            case events.DataRequested():
+                return self._data(asked)
+            case command.Bdat():
+                return self._bdat(asked)
+            case command.Said():
+                self._say(asked.reply, _NUISANCE)
+            case events.Reset():
+                return self._reset(asked)
+            case events.Hello():
+                return self._ask(asked)
+            case events.StartTls():
+                return self._starttls(asked)
+            case command.Auth():
+                return self._auth(asked)
+            case command.Quit():
+                return reply.BYE
+            case Reply():
+                return asked
+        return None
+
+    def _out_of_order(self) -> Reply:
+        # RFC 5321 4.1.4: EHLO opens a session.
+        return reply.HELLO_FIRST if self._state is State.GREETED else reply.BAD_SEQUENCE
+
+    def _reset(self, asked: events.Reset) -> events.Event:
+        if self._state in _IN_TRANSACTION:
+            self._end_transaction()
+        self._say(reply.OK, _NUISANCE)
+        return asked
+
+    def _answer_hello(self, asked: events.Hello, answer: Reply) -> None:
+        if not answer.positive:
+            self._say(answer)
+            return
+        # RFC 5321 4.1.4: amid a transaction it does what RSET does.
+        self._end_transaction()
+        auth = self._auth_offered()
+        self._say(hello_reply(self.rules, esmtp=asked.esmtp, tls=self.tls, auth=auth), _NUISANCE)
+
+    def _mail(self, asked: events.MailFrom) -> Outcome:
+        if self._state is not State.READY:
+            return self._out_of_order()
+        # RFC 1870 6.1: refused before it is sent.
+        if asked.size > self.rules.max_size:
+            return reply.TOO_BIG
+        self._smtputf8 = asked.smtputf8
+        return self._ask(asked)
+
+    def _rcpt(self, asked: events.RcptTo) -> Outcome:
+        if self._state is not State.MAIL and self._state is not State.RCPT:
+            return self._out_of_order()
+        if not self._smtputf8 and not asked.recipient.ascii:
+            return reply.NEEDS_SMTPUTF8_RECIPIENT
+        return self._ask(asked)
+
+    def _answer_recipient(self, answer: Reply) -> None:
+        if answer.positive:
+            self._state = State.RCPT
+        # A mailing list has dead addresses; a harvester has little else.
+        self._say(answer, _NUISANCE if answer.code >= 500 else 0)
+
+    def _starttls(self, asked: events.StartTls) -> Outcome:
+        if self.tls:
+            return reply.TLS_ACTIVE
+        if not self.rules.starttls:
+            return reply.TLS_NOT_OFFERED
+        if self._state is not State.READY:
+            return self._out_of_order()
+        return self._ask(asked)
+
+    def _answer_starttls(self, answer: Reply) -> None:
+        self._say(answer)
+        if answer.code == 220:
+            # Dropped, not parsed: bytes queued behind STARTTLS came in clear and would
+            # otherwise run inside TLS (RFC 3207 4.2; CVE-2011-0411).
+            self._inbound.clear()
+            self._state = State.HANDSHAKE
+
+    # --- AUTH (RFC 4954) ------------------------------------------------------------
+
+    def _auth_offered(self) -> bool:
+        return self.rules.auth and (self.tls or self._auth_in_clear)
+
+    def _auth(self, asked: command.Auth) -> Outcome:
+        if not self.rules.auth:
+            return reply.AUTH_NOT_OFFERED
+        if self.user is not None:
+            return reply.AUTH_DONE
+        if self._state is not State.READY:
+            return self._out_of_order()
+        if not self._auth_offered():
+            return reply.AUTH_NEEDS_TLS
+        mechanism = sasl.MECHANISMS.get(asked.mechanism)
+        if mechanism is None:
+            return reply.AUTH_UNKNOWN_MECHANISM
+        try:
+            initial = None if asked.initial is None else sasl.decode(asked.initial, initial=True)
+        except Refusal as refusal:
+            return refusal.reply
+        self._mechanism, self._exchange = asked.mechanism, mechanism(initial)
+        return self._continue(self._exchange, None)
+
+    def _respond(self, line: bytes | Reply) -> Outcome:
+        exchange, self._exchange = self._exchange, None
+        self._state = State.READY
+        if exchange is None:
+            raise RuntimeError("no exchange is under way")
+        if isinstance(line, Reply):
+            return reply.AUTH_TOO_LONG if line is reply.LINE_TOO_LONG else line
+        try:
+            response = sasl.decode(line.decode("ascii", "replace"))
+        except Refusal as refusal:
+            return refusal.reply
+        return self._continue(exchange, response)
+
+    def _continue(self, exchange: sasl.Exchange, response: bytes | None) -> Outcome:
+        """Go one step on; without a response, to the first."""
+        try:
+            prompt = next(exchange) if response is None else exchange.send(response)
+        except StopIteration as end:
+            username, password = end.value
+            return self._ask(events.Credentials(self._mechanism, username, password))
+        except Refusal as refusal:
+            return refusal.reply
+        self._state, self._exchange = State.AUTH, exchange
+        return sasl.challenge(prompt)
+
+    # --- the message ----------------------------------------------------------------
+
+    def _data(self, asked: events.DataRequested) -> Outcome:
+        if self._state is State.MAIL:
+            return reply.NO_RECIPIENTS
+        # RFC 3030 2: not after a BDAT of the same transaction.
+        if self._state is not State.RCPT:
+            return self._out_of_order()
+        self._chunk = _NO_CHUNK
+        return self._ask(asked)
+
+    def _bdat(self, asked: command.Bdat) -> Outcome:
+        """A refused BDAT is answered now; its octets come all the same (RFC 3030 2)."""
+        if self._state not in (State.RCPT, State.CHUNKS):
+            self._inbound.discard(asked.size)
+            return reply.NO_RECIPIENTS if self._state is State.MAIL else self._out_of_order()
+        first = self._state is State.RCPT
+        if (0 if first else self._body.size) + asked.size > self.rules.max_size:
+            self._inbound.discard(asked.size)
+            return self._refuse_message(reply.TOO_BIG)
+        self._chunk, self._chunk_left = asked, asked.size
+        if first:
+            return self._ask(events.DataRequested())
+        self._state = State.CHUNK
+        return None
+
+    def _answer_data(self, answer: Reply) -> None:
+        chunked = self._chunk is not _NO_CHUNK
+        if not answer.positive:
+            self._inbound.discard(self._chunk_left if chunked else 0)
+            self._end_transaction()
+            self._say(answer)
+            return
+        self._body = Body(self.rules.max_size, self.rules.newlines)
+        self._state = State.CHUNK if chunked else State.DATA
+        if not chunked:
+            self._say(reply.START_DATA)
+
+    def _read_message(self) -> events.Event | None:
+        if self._complete:
+            return self._finish_message()
+        if self._inbound.empty and (self._state is State.DATA or self._chunk_left):
+            return None
+        octets = self._read_dots() if self._state is State.DATA else self._read_chunk()
+        if octets:
+            return events.DataChunk(octets)
+        return self._finish_message() if self._complete else None
+
+    def _read_dots(self) -> bytes:
+        inbound = self._inbound
+        octets, inbound.position, self._complete = self._body.dots.read(
+            inbound.buffer, inbound.position
+        )
+        return self._body.take(octets, last=self._complete)
+
+    def _read_chunk(self) -> bytes:
+        octets = self._inbound.take(self._chunk_left)
+        self._chunk_left -= len(octets)
+        ended = self._chunk_left == 0
+        self._complete = ended and self._chunk.last
+        octets = self._body.take(octets, last=self._complete)
+        if ended and not self._complete:
+            self._state = State.CHUNKS
+            self._say(Reply(250, "0.0", f"{self._chunk.size} octets received"))
+        return octets
+
+    def _finish_message(self) -> events.Event:
+        trouble = self._body.trouble
+        if trouble is not None:
+            return self._refuse_message(trouble)
+        return self._ask(events.DataDone())
+
+    def _refuse_message(self, answer: Reply) -> events.Event:
+        self._end_transaction()
+        self._say(answer)
+        return events.DataRefused(answer)

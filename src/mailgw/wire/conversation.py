@@ -1,0 +1,404 @@
+"""One client: carries events from the session to the decisions and replies back.
+
+Three laws. A decision that need not wait is answered without a task switch, so a
+pipelined MAIL, RCPT, DATA is answered in one write. Waiting for the client has
+deadlines; committing has its own. Once the final dot is in, a client that vanishes does
+not cancel the publish.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol, TypeAlias, TypeVar
+
+from mailgw.mail.identifiers import Identifiers
+from mailgw.mail.peer import Peer
+from mailgw.mail.spool import Spool
+from mailgw.mail.transaction import Message, Recipient
+from mailgw.observe import log
+from mailgw.smtp import events, reply
+from mailgw.smtp.extensions import Rules
+from mailgw.smtp.reply import Refusal, Reply
+from mailgw.smtp.session import Session
+from mailgw.wire.tls import negotiated
+from mailgw.wire.transport import Link
+
+T = TypeVar("T")
+# What is known at once, or must be waited for.
+Now: TypeAlias = T | Awaitable[T]
+# A Recipient is taken; a Reply says what else is to be said.
+Answer = Reply | Recipient
+
+# A message must come at this rate at least, in octets per second, once the time that
+# `patience` gives is used up: trickling one octet at a time buys nobody a connection.
+_SLOWEST = 1000
+# RFC 5321 4.5.3.2 gives a client minutes; a handshake is a matter of seconds.
+_HANDSHAKE = 30.0
+
+
+class Gate(Protocol):
+    """Policy before the message, asked once per event.
+
+    Raising Refusal says the same as returning its reply.
+    """
+
+    def connected(self, peer: Peer, /) -> Now[Reply]:
+        """220 lets the client in."""
+
+    def hello(self, peer: Peer, /) -> Now[Reply]:
+        """Asked with the new name in `peer`; any 2xx lets it go on."""
+
+    def credentials(self, peer: Peer, username: str, password: str, /) -> Now[Reply]:
+        """235 makes the client that user."""
+
+    def sender(self, peer: Peer, event: events.MailFrom, /) -> Now[Reply]: ...
+
+    def recipient(self, peer: Peer, event: events.RcptTo, accepted: int, /) -> Now[Answer]:
+        """A Recipient is accepted as it is; a Reply refuses. `accepted` were before it."""
+
+    def data(self, peer: Peer, /) -> Now[Reply]:
+        """354 lets the message come."""
+
+
+# Takes the message and closes its content; 250 promises that it is safe.
+Intake = Callable[[Message], Now[Reply]]
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """What all conversations of a process share.
+
+    `patience` is how long a silent client is waited for, `deadline` how long a decision
+    may take, both in seconds. Bodies above `spool_memory` octets go to a file.
+    """
+
+    rules: Rules
+    gate: Gate
+    intake: Intake
+    identifiers: Identifiers
+    patience: float
+    deadline: float
+    spool_memory: int
+    tls: ssl.SSLContext | None = None
+    spool_directory: Path | None = None
+
+
+class Conversation:
+    """Receives from a Link, which it answers; `done` is called when all is over."""
+
+    def __init__(
+        self,
+        link: Link,
+        peer: Peer,
+        house: House,
+        *,
+        auth_in_clear: bool,
+        done: Callable[[Conversation], None],
+    ) -> None:
+        self._link = link
+        self._house = house
+        self._auth_in_clear = auth_in_clear
+        self._done = done
+        self._loop = asyncio.get_running_loop()
+        self._deadline = self._loop.time() + house.patience
+        self._waiting: asyncio.Task[None] | None = None
+        self._draining = False
+        self._half_closed = False
+        self._sender: events.MailFrom | None = None
+        self._recipients: list[Recipient] = []
+        self._content: Spool | None = None
+        self._spool_failed = False
+        self._taken = 0
+        self.peer = peer
+        link.receiver = self
+
+    # --- what the link tells --------------------------------------------------------
+
+    def started(self) -> None:
+        transport = self._link.transport
+        tls = negotiated(transport) if transport is not None else None
+        if tls is not None:
+            self.peer = replace(self.peer, tls=tls)
+        self._session = Session(
+            self._house.rules, tls=tls is not None, auth_in_clear=self._auth_in_clear
+        )
+        log.info(
+            "client.connected",
+            id=self.peer.connection_id,
+            peer=self.peer.remote_ip,
+            port=self.peer.local_port,
+            tls=tls.version if tls else None,
+        )
+        self._proceed()
+
+    def received(self, data: bytes) -> None:
+        self._session.receive(data)
+        if self._waiting is not None or self._link.choked:
+            # What is pipelined behind an answer still owed waits in the kernel.
+            self._link.pause()
+        else:
+            self._proceed()
+
+    def half_closed(self) -> None:
+        # RFC 5321 4.1.1.10: without the final dot there is no message; one that has it
+        # is finished, and its reply may still be read.
+        self._half_closed = True
+        if self._waiting is None:
+            self._link.close()
+
+    def writable(self) -> None:
+        if self._waiting is None:
+            self._link.resume()
+            self._proceed()
+
+    def ended(self) -> None:
+        if self._waiting is None:
+            self._end()
+
+    # --- what the house asks --------------------------------------------------------
+
+    def drain(self) -> None:
+        """End as soon as no transaction is under way (RFC 5321 3.8)."""
+        self._draining = True
+        if self._waiting is None:
+            self._end_if_drained()
+
+    def cut(self) -> None:
+        """End now; a message whose final dot came is finished all the same."""
+        self._draining = True
+        if self._waiting is None:
+            self._say_last(reply.SHUTTING_DOWN)
+
+    def check_deadline(self, now: float) -> None:
+        """Called about once a second: nobody needs a finer clock, or one of their own."""
+        if now < self._deadline:
+            return
+        if self._waiting is not None:
+            # Answered 451 by `_wait`; what was under way may still become safe.
+            self._waiting.cancel()
+        elif self._link.open:
+            log.info("client.timeout", id=self.peer.connection_id)
+            self._say_last(reply.TIMEOUT)
+
+    # --- the loop -------------------------------------------------------------------
+
+    def _proceed(self) -> None:
+        """Take events until the session wants more bytes or a decision has to wait."""
+        session = self._session
+        try:
+            while (event := session.next_event()) is not None:
+                waiting = self._handle(event)
+                if waiting is not None:
+                    self._flush()
+                    self._deadline = self._loop.time() + self._house.deadline
+                    self._waiting = self._loop.create_task(self._wait(event, waiting))
+                    return
+        except Exception:  # noqa: BLE001 - the one connection ends that met the bug
+            log.failure("client.error", id=self.peer.connection_id)
+            session.shut(reply.TRY_AGAIN)
+        self._flush()
+        if self._draining:
+            self._end_if_drained()
+
+    def _handle(self, event: events.Event) -> Awaitable[Answer] | None:
+        """Ask; settle what is answered at once, hand back what has to be waited for."""
+        try:
+            answer = self._ask(event)
+        except Refusal as refusal:
+            answer = refusal.reply
+        except Exception:  # noqa: BLE001 - our own bug costs this client a 451, no more
+            answer = self._our_bug()
+        if answer is None:
+            return None
+        if isinstance(answer, Reply | Recipient):
+            self._settle(event, answer)
+            return None
+        return answer
+
+    async def _wait(self, event: events.Event, waiting: Awaitable[Answer]) -> None:
+        try:
+            answer = await waiting
+        except Refusal as refusal:
+            answer = refusal.reply
+        except asyncio.CancelledError:
+            log.warning("decision.late", id=self.peer.connection_id, about=type(event).__name__)
+            answer = reply.TRY_AGAIN
+        except Exception:  # noqa: BLE001 - our own bug costs this client a 451, no more
+            answer = self._our_bug()
+        self._settle(event, answer)
+        if isinstance(event, events.StartTls):
+            await self._start_tls()
+        self._waiting = None
+        if self._link.transport is None:
+            self._end()
+            return
+        self._proceed()
+        self._link.resume()
+        if self._half_closed and self._waiting is None:
+            self._link.close()
+
+    def _our_bug(self) -> Reply:
+        log.failure("decision.error", id=self.peer.connection_id)
+        return reply.local_error(self.peer.connection_id)
+
+    def _flush(self) -> None:
+        data = self._session.data_to_send()
+        if data:
+            # An answered command moves the deadline, single octets do not.
+            self._deadline = self._loop.time() + self._house.patience
+            self._link.send(data)
+        if self._session.closed:
+            self._link.close()
+
+    def _end_if_drained(self) -> None:
+        if self._session.between_transactions:
+            self._say_last(reply.SHUTTING_DOWN)
+
+    def _say_last(self, answer: Reply) -> None:
+        if not self._session.closed:
+            self._session.shut(answer)
+        self._flush()
+
+    def _end(self) -> None:
+        self._forget()
+        log.info("client.gone", id=self.peer.connection_id, taken=self._taken)
+        self._done(self)
+
+    # --- events ---------------------------------------------------------------------
+
+    def _ask(self, event: events.Event) -> Now[Answer] | None:
+        """Put an event to the house; None for one that only tells."""
+        gate, peer = self._house.gate, self.peer
+        match event:
+            case events.DataChunk():
+                self._keep(event.data)
+            case events.RcptTo():
+                return gate.recipient(peer, event, len(self._recipients))
+            case events.MailFrom():
+                return gate.sender(peer, event) if not self._draining else reply.SHUTTING_DOWN
+            case events.DataRequested():
+                return gate.data(peer)
+            case events.DataDone():
+                if self._spool_failed:
+                    return reply.STORAGE_FULL
+                return self._house.intake(self._take_message())
+            case events.Connected():
+                return gate.connected(peer)
+            case events.Hello():
+                return gate.hello(replace(peer, helo=event.name, esmtp=event.esmtp))
+            case events.StartTls():
+                return self._ready_for_tls()
+            case events.Credentials():
+                return gate.credentials(peer, event.username, event.password)
+            case events.DataRefused():
+                self._log_refusal("message.refused", event.reply)
+                self._forget()
+            case events.Reset():
+                self._forget()
+        return None
+
+    def _settle(self, event: events.Event, answer: Answer) -> None:
+        """Give the session its answer and remember what was agreed."""
+        said = answer if isinstance(answer, Reply) else reply.RECIPIENT_OK
+        self._session.answer(said)
+        match event:
+            case events.RcptTo():
+                if isinstance(answer, Recipient):
+                    self._recipients.append(answer)
+                else:
+                    self._log_refusal("rcpt.refused", said, rcpt=event.recipient)
+            case events.MailFrom() if said.positive:
+                self._sender = event
+            case events.MailFrom():
+                self._log_refusal("mail.refused", said, sender=event.reverse_path)
+            case events.DataRequested() if not said.positive:
+                self._log_refusal("data.refused", said)
+                self._forget()
+            case events.DataDone():
+                self._taken += said.positive
+                self._forget()
+            case events.Hello() if said.positive:
+                self.peer = replace(self.peer, helo=event.name, esmtp=event.esmtp)
+                self._forget()
+            case events.Credentials() if said.positive:
+                self.peer = replace(self.peer, user=event.username)
+            case events.Credentials():
+                self._log_refusal("auth.refused", said)
+
+    # --- TLS ------------------------------------------------------------------------
+
+    async def _ready_for_tls(self) -> Answer:
+        # Nothing is read in clear from now on.
+        self._link.pause()
+        return reply.READY_FOR_TLS if self._house.tls is not None else reply.TLS_NOT_OFFERED
+
+    async def _start_tls(self) -> None:
+        self._flush()
+        if self._house.tls is None or self._session.closed:
+            return
+        early = await self._link.start_tls(self._house.tls, _HANDSHAKE)
+        if early is None or self._link.transport is None:
+            log.info("tls.failed", id=self.peer.connection_id)
+            return
+        # RFC 3207 4.2: what was learnt in clear is forgotten.
+        tls = negotiated(self._link.transport)
+        self.peer = replace(self.peer, tls=tls, helo=None, esmtp=False, user=None)
+        self._deadline = self._loop.time() + self._house.patience
+        self._session.tls_started()
+        self._session.receive(early)
+
+    # --- the transaction ------------------------------------------------------------
+
+    def _keep(self, octets: bytes) -> None:
+        if self._content is None:
+            self._content = Spool(self._house.spool_memory, self._house.spool_directory)
+        try:
+            self._content.write(octets)
+        except OSError as trouble:
+            # The message is read to its end and refused there, so the session stands.
+            if not self._spool_failed:
+                log.error("spool.failed", id=self.peer.connection_id, reason=trouble.strerror)
+            self._spool_failed = True
+        earned = self._deadline + len(octets) / _SLOWEST
+        self._deadline = min(earned, self._loop.time() + self._house.patience)
+
+    def _take_message(self) -> Message:
+        sender, content = self._sender, self._content
+        if sender is None:
+            raise RuntimeError("a message without MAIL")
+        self._content = None  # the message owns it now
+        return Message(
+            transaction_id=self._house.identifiers.next(),
+            peer=self.peer,
+            reverse_path=sender.reverse_path,
+            recipients=tuple(self._recipients),
+            content=content if content is not None else Spool(0),
+            received=datetime.now(UTC),
+            smtputf8=sender.smtputf8,
+            eight_bit=sender.eight_bit,
+            ret=sender.ret,
+            envid=sender.envid,
+        )
+
+    def _forget(self) -> None:
+        self._sender = None
+        self._recipients = []
+        self._spool_failed = False
+        if self._content is not None:
+            self._content.close()
+            self._content = None
+
+    def _log_refusal(self, event: str, answer: Reply, **fields: object) -> None:
+        log.info(
+            event,
+            id=self.peer.connection_id,
+            peer=self.peer.remote_ip,
+            **fields,
+            reply=answer.code,
+            text=answer.text,
+        )

@@ -1,0 +1,202 @@
+"""Listening sockets: binding them, and the accept loop.
+
+Our own loop instead of the event loop's server, because what is decided about a client
+may have to be decided before TLS and before the banner.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+import ssl
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from mailgw.config.networks import Networks
+from mailgw.mail.peer import Peer
+from mailgw.observe import log
+from mailgw.wire.conversation import Conversation, House
+from mailgw.wire.transport import Link
+
+_BACKLOG = 1024
+# So that a flood of new clients cannot keep the others from being served.
+_ACCEPTS_AT_ONCE = 64
+_TLS_HANDSHAKE = 30.0
+# The machine is out of something; asking again at once would only burn a core.
+_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_EXHAUSTED_PAUSE = 0.5
+# How often deadlines are looked at, in seconds.
+_SWEEP = 1.0
+
+
+class CannotListen(Exception):
+    """An address that cannot be had; the text names it and says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A bound, listening socket. `secure`: TLS from the first byte."""
+
+    sock: socket.socket
+    secure: bool
+
+    def __str__(self) -> str:
+        host, port = self.sock.getsockname()[:2]
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def bind(
+    addresses: Iterable[str], ports: Iterable[int], secure_ports: Iterable[int]
+) -> list[Endpoint]:
+    """Listen on every address and port; all or nothing. Raises CannotListen.
+
+    Without addresses: on all of this machine, IPv4 and, where there is IPv6, IPv6.
+    """
+    wanted = [(port, False) for port in ports] + [(port, True) for port in secure_ports]
+    endpoints: list[Endpoint] = []
+    try:
+        for address in addresses or _everywhere():
+            for port, secure in wanted:
+                endpoints.append(Endpoint(_listening(address, port), secure))
+    except OSError as trouble:
+        for endpoint in endpoints:
+            endpoint.sock.close()
+        raise CannotListen(f"cannot listen on {address} port {port}: {trouble.strerror}") from None
+    return endpoints
+
+
+def _everywhere() -> tuple[str, ...]:
+    return ("0.0.0.0", "::") if socket.has_dualstack_ipv6() else ("0.0.0.0",)
+
+
+def _listening(address: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            # IPv4 has a socket of its own, so its clients keep their own addresses.
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind((address, port))
+        sock.listen(_BACKLOG)
+        sock.setblocking(False)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+class Listener:
+    """Accepts on one endpoint and keeps the conversations that came of it."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        house: House,
+        *,
+        auth_in_clear: Networks,
+        on_idle: Callable[[], None],
+    ) -> None:
+        self._endpoint = endpoint
+        self._house = house
+        self._auth_in_clear = auth_in_clear
+        self._on_idle = on_idle
+        self._loop = asyncio.get_running_loop()
+        self._tls: ssl.SSLContext | None = house.tls if endpoint.secure else None
+        self._arriving: set[asyncio.Task[None]] = set()
+        self._resume: asyncio.TimerHandle | None = None
+        self._sweeper = self._loop.call_later(_SWEEP, self._sweep)
+        self.conversations: set[Conversation] = set()
+
+    def start(self) -> None:
+        self._loop.add_reader(self._endpoint.sock, self._accept)
+
+    def stop(self) -> None:
+        """Accept nobody from now on and let the socket go."""
+        if self._resume is not None:
+            self._resume.cancel()
+        self._loop.remove_reader(self._endpoint.sock)
+        self._endpoint.sock.close()
+        for task in self._arriving:
+            task.cancel()
+
+    def close(self) -> None:
+        """Forget the deadlines too; for when nobody is left."""
+        self._sweeper.cancel()
+
+    def _sweep(self) -> None:
+        now = self._loop.time()
+        for conversation in tuple(self.conversations):
+            conversation.check_deadline(now)
+        self._sweeper = self._loop.call_later(_SWEEP, self._sweep)
+
+    @property
+    def idle(self) -> bool:
+        return not self.conversations and not self._arriving
+
+    def _accept(self) -> None:
+        for _ in range(_ACCEPTS_AT_ONCE):
+            try:
+                sock, _address = self._endpoint.sock.accept()
+            except (BlockingIOError, ConnectionAbortedError, InterruptedError):
+                return
+            except OSError as trouble:
+                self._pause(trouble)
+                return
+            task = self._loop.create_task(self._admit(sock))
+            self._arriving.add(task)
+            task.add_done_callback(self._arrived)
+
+    def _pause(self, trouble: OSError) -> None:
+        """Clients wait in the backlog until there is something to serve them with."""
+        if trouble.errno not in _EXHAUSTED:
+            raise trouble
+        log.error("accept.exhausted", listener=str(self._endpoint), reason=trouble.strerror)
+        self._loop.remove_reader(self._endpoint.sock)
+        self._resume = self._loop.call_later(_EXHAUSTED_PAUSE, self.start)
+
+    async def _admit(self, sock: socket.socket) -> None:
+        try:
+            sock.setblocking(False)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            peer = _peer(sock, self._house.identifiers.next())
+        except OSError:  # gone before it was looked at
+            sock.close()
+            return
+        link = Link()
+        conversation = Conversation(
+            link,
+            peer,
+            self._house,
+            auth_in_clear=peer.remote_ip in self._auth_in_clear,
+            done=self._leave,
+        )
+        self.conversations.add(conversation)
+        try:
+            if self._tls is None:
+                await self._loop.connect_accepted_socket(lambda: link, sock)
+            else:
+                await self._loop.connect_accepted_socket(
+                    lambda: link, sock, ssl=self._tls, ssl_handshake_timeout=_TLS_HANDSHAKE
+                )
+        except OSError as trouble:
+            log.info("tls.failed", id=peer.connection_id, peer=peer.remote_ip, reason=trouble)
+            self._leave(conversation)
+
+    def _arrived(self, task: asyncio.Task[None]) -> None:
+        self._arriving.discard(task)
+        if not task.cancelled() and (bug := task.exception()) is not None:
+            log.error("accept.error", reason=repr(bug))
+        if self.idle:
+            self._on_idle()
+
+    def _leave(self, conversation: Conversation) -> None:
+        self.conversations.discard(conversation)
+        if self.idle:
+            self._on_idle()
+
+
+def _peer(sock: socket.socket, connection_id: str) -> Peer:
+    remote, local = sock.getpeername(), sock.getsockname()
+    return Peer(connection_id, remote[0], remote[1], local[0], local[1])

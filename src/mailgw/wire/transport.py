@@ -1,0 +1,131 @@
+"""The socket's side of a conversation: reading, writing, back-pressure, TLS, the end.
+
+Nothing is buffered without a bound: a client that does not read its replies stops being
+read, and one that does not let the connection end is cut off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from typing import Protocol, cast
+
+# How long a closing connection may take to drain its last reply, in seconds.
+_FAREWELL = 10.0
+
+
+class Receiver(Protocol):
+    """Who hears what happens on a link."""
+
+    def started(self) -> None: ...
+
+    def received(self, data: bytes) -> None: ...
+
+    def half_closed(self) -> None:
+        """The client sends nothing more, but may still read."""
+
+    def writable(self) -> None:
+        """The client has read what it was sent."""
+
+    def ended(self) -> None: ...
+
+
+class Link(asyncio.Protocol):
+    """One TCP connection. Its receiver is set before the first byte."""
+
+    receiver: Receiver
+
+    def __init__(self) -> None:
+        self.transport: asyncio.Transport | None = None
+        self.choked = False
+        self.closing = False
+        self._early: list[bytes] | None = None
+        self._farewell: asyncio.TimerHandle | None = None
+
+    # --- asyncio calls --------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self.receiver.started()
+
+    def data_received(self, data: bytes) -> None:
+        if self._early is None:
+            self.receiver.received(data)
+        else:
+            self._early.append(data)
+
+    def eof_received(self) -> bool:
+        if self.transport is not None and self.transport.get_extra_info("ssl_object"):
+            return False
+        self.receiver.half_closed()
+        return True
+
+    def pause_writing(self) -> None:
+        self.choked = True
+
+    def resume_writing(self) -> None:
+        self.choked = False
+        self.receiver.writable()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.transport = None
+        if self._farewell is not None:
+            self._farewell.cancel()
+        self.receiver.ended()
+
+    # --- the conversation calls -----------------------------------------------------
+
+    @property
+    def open(self) -> bool:
+        return self.transport is not None and not self.closing
+
+    def send(self, data: bytes) -> None:
+        if self.transport is not None:
+            self.transport.write(data)
+
+    def pause(self) -> None:
+        if self.transport is not None and self.transport.is_reading():
+            self.transport.pause_reading()
+
+    def resume(self) -> None:
+        if self.open and self.transport is not None and not self.transport.is_reading():
+            self.transport.resume_reading()
+
+    def close(self) -> None:
+        """Send what is left, then end; cut off a client that does not read it."""
+        if self.transport is None or self.closing:
+            return
+        self.closing = True
+        self.transport.close()
+        if self.transport.get_write_buffer_size():
+            loop = asyncio.get_running_loop()
+            self._farewell = loop.call_later(_FAREWELL, self.abort)
+
+    def abort(self) -> None:
+        if self.transport is not None:
+            self.transport.abort()
+
+    async def start_tls(self, context: ssl.SSLContext, timeout: float) -> bytes | None:
+        """Shake hands. Gives what the client sent right behind its handshake, in TLS.
+
+        None if it failed, and the connection is gone then.
+        """
+        if self.transport is None:
+            return None
+        # A client may put its EHLO into the packet of its Finished: it is here before we
+        # are told that the handshake is done.
+        early: list[bytes] = []
+        self._early = early
+        try:
+            upgraded = await asyncio.get_running_loop().start_tls(
+                self.transport, self, context, server_side=True, ssl_handshake_timeout=timeout
+            )
+        except OSError:  # ssl.SSLError and time-outs are among them
+            upgraded = None
+        finally:
+            self._early = None
+        if upgraded is None or self.transport is None:
+            self.abort()
+            return None
+        self.transport = upgraded
+        return b"".join(early)

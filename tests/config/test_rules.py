@@ -1,0 +1,263 @@
+"""What must hold between keys, and what is unsafe on the internet."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import trustme
+
+from mailgw.config import Severity, read
+
+# Nothing to complain about: loopback, no broker, a queue.
+QUIET = {
+    "smtp-ip": "127.0.0.1",
+    "rabbitmq-address": "",
+    "queue-store": "queue.sqlite",
+}
+BROKER = {"smtp-ip": "127.0.0.1", "smtp-maxsize": "10MB"}
+OUTSIDE = QUIET | {"smtp-ip": "192.0.2.1", "smtp-recipients": "local", "smtp-extract": "false"}
+OUTSIDE_TLS = OUTSIDE | {"smtp-certificate": "mx.crt", "smtp-key": "mx.key", "local-addresses": "l"}
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_with_certificates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    authority = trustme.CA()
+    for name in ("mx", "other"):
+        issued = authority.issue_cert(f"{name}.example")
+        issued.cert_chain_pems[0].write_to_path(f"{name}.crt")
+        issued.private_key_pem.write_to_path(f"{name}.key")
+    Path("l").write_text("@example.com\n")
+    Path("folder").mkdir()
+
+
+def found(severity: Severity, texts: dict[str, str]) -> list[str]:
+    """The findings of one severity as "key: text", without those about the command line."""
+    configuration = read(arguments=list(texts.items()))
+    return [
+        f"{each.key}: {each.text}"
+        for each in configuration.findings
+        if each.severity is severity and "among the processes" not in each.text
+    ]
+
+
+@pytest.mark.parametrize("texts", [QUIET, OUTSIDE_TLS, BROKER])
+def test_a_sound_configuration_has_neither_errors_nor_warnings(texts: dict[str, str]) -> None:
+    assert found(Severity.ERROR, texts) == []
+    assert found(Severity.WARNING, texts) == []
+
+
+@pytest.mark.parametrize(
+    ("texts", "error"),
+    [
+        (QUIET | {"smtp-certificate": "mx.crt"}, "smtp-certificate: needs the private key"),
+        (QUIET | {"smtp-key": "mx.key"}, "smtp-key: needs the certificate"),
+        (QUIET | {"smtp-secure-port": "465"}, "smtp-secure-port: needs a certificate"),
+        (
+            QUIET | {"smtp-certificate": "gone.crt", "smtp-key": "mx.key"},
+            'smtp-certificate: "gone.crt" cannot be read: No such file',
+        ),
+        (
+            QUIET | {"smtp-certificate": "mx.crt", "smtp-key": "folder"},
+            'smtp-key: "folder" cannot be read: Is a directory',
+        ),
+        (
+            QUIET | {"smtp-certificate": "mx.crt", "smtp-key": "other.key"},
+            "smtp-certificate: certificate and key cannot be used together: KEY_VALUES_MISMATCH",
+        ),
+        (
+            QUIET | {"smtp-certificate": "l", "smtp-key": "l"},
+            "smtp-certificate: certificate and key cannot be used together: ",
+        ),
+        (QUIET | {"smtp-ciphers": "NO-SUCH"}, "smtp-ciphers: OpenSSL finds no cipher in it"),
+        (QUIET | {"smtp-port": ""}, "smtp-port: no port to listen on"),
+        (
+            QUIET | {"smtp-secure-port": "25", "smtp-certificate": "mx.crt", "smtp-key": "mx.key"},
+            "smtp-secure-port: port 25 is in smtp-port too",
+        ),
+        (
+            QUIET | {"smtp-username": "anna", "smtp-auth-insecure-range": "::1"},
+            "smtp-username: needs a password",
+        ),
+        (QUIET | {"smtp-password": "sesame"}, "smtp-password: needs a user name"),
+        (
+            QUIET | {"smtp-username": "anna", "smtp-password": "sesame"},
+            "smtp-username: nobody could log in, because AUTH needs TLS",
+        ),
+        (QUIET | {"local-addresses": "gone"}, 'local-addresses: "gone" cannot be read'),
+        (QUIET | {"queue-store": ""}, "rabbitmq-address: no broker and no embedded queue"),
+        (QUIET | {"queue-store": "gone/q"}, 'queue-store: there is no folder "gone"'),
+        (QUIET | {"queue-store": "folder"}, "queue-store: is a folder"),
+        (BROKER | {"rabbitmq-maxpriority": "4"}, "rabbitmq-maxpriority: quorum queues have no"),
+        (BROKER | {"rabbitmq-durable": "false"}, "rabbitmq-durable: quorum queues are always"),
+    ],
+)
+def test_keys_that_contradict_each_other_are_an_error(texts: dict[str, str], error: str) -> None:
+    errors = found(Severity.ERROR, texts)
+
+    assert [line[: len(error)] for line in errors] == [error]
+
+
+CLASSIC = BROKER | {"rabbitmq-queue-type": "classic"}
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        QUIET | {"smtp-certificate": "mx.crt", "smtp-key": "mx.key", "smtp-secure-port": "465"},
+        QUIET
+        | {
+            "smtp-certificate": "mx.crt",
+            "smtp-key": "mx.key",
+            "smtp-username": "a",
+            "smtp-password": "b",
+        },
+        QUIET
+        | {"smtp-username": "a", "smtp-password": "b", "smtp-auth-insecure-range": "127.0.0.1"},
+        QUIET | {"smtp-ciphers": "HIGH:!aNULL"},
+        QUIET | {"queue-store": "", "output": "null"},
+        CLASSIC | {"rabbitmq-maxpriority": "4"},
+        CLASSIC | {"rabbitmq-durable": "false"},
+        CLASSIC | {"rabbitmq-lazy": "true"},
+        QUIET | {"rabbitmq-maxpriority": "4"},
+    ],
+)
+def test_the_same_keys_set_rightly_are_no_error(texts: dict[str, str]) -> None:
+    assert found(Severity.ERROR, texts) == []
+
+
+@pytest.mark.parametrize(
+    ("texts", "warning"),
+    [
+        (OUTSIDE_TLS | {"smtp-recipients": "any"}, "smtp-recipients: everybody who can connect"),
+        (OUTSIDE_TLS | {"smtp-extract": "true"}, "smtp-extract: everybody who can connect"),
+        (OUTSIDE_TLS | {"smtp-extract": "0.0.0.0/0"}, "smtp-extract: everybody who can connect"),
+        (
+            OUTSIDE_TLS | {"smtp-certificate": "", "smtp-key": ""},
+            "smtp-certificate: without a certificate",
+        ),
+        (OUTSIDE_TLS | {"local-addresses": ""}, "smtp-recipients: no address is local"),
+        (
+            QUIET | {"smtp-auth-insecure-range": "0.0.0.0/0"},
+            "smtp-auth-insecure-range: lets everybody",
+        ),
+        (QUIET | {"smtp-maxsize": "1KB"}, "smtp-maxsize: RFC 5321 wants 64 KiB"),
+        (QUIET | {"smtp-bare-newlines": "carry"}, "smtp-bare-newlines: what sends such mail on"),
+        (QUIET | {"output": "null"}, "output: accepts mail and drops it"),
+        (BROKER | {"rabbitmq-inbox": "outbox"}, "rabbitmq-inbox: is rabbitmq-outbox too"),
+        (
+            BROKER | {"rabbitmq-inbox": "q", "rabbitmq-outbox": "q"},
+            "rabbitmq-inbox: is rabbitmq-outbox too",
+        ),
+        (BROKER | {"rabbitmq-persistent": "no"}, "rabbitmq-persistent: a restart of the broker"),
+        (BROKER | {"rabbitmq-lazy": "true"}, "rabbitmq-lazy: quorum queues have no lazy mode"),
+        (CLASSIC | {"rabbitmq-durable": "no"}, "rabbitmq-durable: a restart of the broker"),
+        (
+            BROKER | {"rabbitmq-address": "amqps://broker/", "rabbitmq-verify": "no"},
+            "rabbitmq-verify: anybody on the way",
+        ),
+        (
+            BROKER | {"rabbitmq-address": "amqp://broker/"},
+            "rabbitmq-address: mail and password go to broker in clear",
+        ),
+    ],
+)
+def test_what_is_unsafe_is_a_warning(texts: dict[str, str], warning: str) -> None:
+    warnings = found(Severity.WARNING, texts)
+
+    assert [line[: len(warning)] for line in warnings] == [warning]
+    assert found(Severity.ERROR, texts) == []
+
+
+def test_a_server_on_all_addresses_is_open_to_the_internet() -> None:
+    texts = QUIET | {"smtp-ip": ""}
+
+    assert [line.split(":")[0] for line in found(Severity.WARNING, texts)] == [
+        "smtp-certificate",
+        "smtp-extract",
+        "smtp-recipients",
+    ]
+
+
+def test_a_login_is_no_open_relay() -> None:
+    texts = OUTSIDE_TLS | {
+        "smtp-recipients": "any",
+        "smtp-username": "anna",
+        "smtp-password": "sesame",
+    }
+
+    assert found(Severity.WARNING, texts) == []
+
+
+def test_defaults_that_differ_from_mailerq_are_noted_with_the_reason() -> None:
+    notes = found(Severity.NOTE, BROKER)
+
+    assert [re.sub(r": .*", "", line) for line in notes] == [
+        "rabbitmq-inbox",
+        "rabbitmq-persistent",
+        "rabbitmq-queue-type",
+        "rabbitmq-throttle",
+    ]
+    assert all(": not MailerQ's default: " in line for line in notes)
+
+
+def test_what_was_chosen_is_not_noted() -> None:
+    notes = found(Severity.NOTE, BROKER | {"rabbitmq-persistent": "true"})
+
+    assert not [line for line in notes if line.startswith("rabbitmq-persistent")]
+
+
+def test_a_queue_beside_a_broker_is_noted_as_unused() -> None:
+    notes = found(Severity.NOTE, BROKER | {"queue-store": "queue.sqlite"})
+
+    assert [line for line in notes if line.startswith("queue-store: not used while")]
+
+
+@pytest.mark.parametrize(("mode", "warned"), [(0o644, True), (0o640, False), (0o600, False)])
+def test_a_file_that_everybody_reads_keeps_no_secret(mode: int, warned: bool) -> None:
+    file = Path("mailgw.conf")
+    file.write_text("smtp-ip: ::1\nrabbitmq-address: amqp://anna:sesame@localhost/\n")
+    file.chmod(mode)
+
+    warnings = [str(each) for each in read([file]).findings if each.severity is Severity.WARNING]
+
+    expected = (
+        "mailgw.conf:2: rabbitmq-address: warning: everybody on this machine can read it "
+        "(chmod o-r mailgw.conf)"
+    )
+    assert warnings == ([expected] if warned else [])
+
+
+@pytest.mark.parametrize(
+    "line", ["smtp-password:", "rabbitmq-address: amqp://localhost/", "smtp-port: 25"]
+)
+def test_a_file_without_a_secret_may_be_read_by_everybody(line: str) -> None:
+    file = Path("mailgw.conf")
+    file.write_text(f"smtp-ip: ::1\n{line}\n")
+    file.chmod(0o644)
+
+    assert [each for each in read([file]).findings if each.severity is Severity.WARNING] == []
+
+
+def test_a_secret_on_the_command_line_is_a_warning() -> None:
+    configuration = read(arguments=[*QUIET.items(), ("smtp-password", "x"), ("smtp-username", "a")])
+
+    assert "smtp-password" in {
+        each.key for each in configuration.findings if "among the processes" in each.text
+    }
+
+
+def test_a_rule_is_silent_about_keys_that_cannot_be_read() -> None:
+    errors = found(Severity.ERROR, QUIET | {"queue-store": "", "rabbitmq-address": "http://x"})
+
+    assert [line.split(":")[0] for line in errors] == ["rabbitmq-address"]
+
+
+def test_a_key_that_nobody_can_read_is_an_error() -> None:
+    Path("loop.key").symlink_to("loop.key")
+
+    errors = found(Severity.ERROR, QUIET | {"smtp-certificate": "mx.crt", "smtp-key": "loop.key"})
+
+    assert errors == ['smtp-key: "loop.key" cannot be read: Too many levels of symbolic links']

@@ -1,0 +1,158 @@
+"""Who may import whom. The failure message is the row of the table that was broken."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src" / "mailgw"
+
+_RULE_ROOM = "mail config plugins dns observe smtp.reply smtp.address"
+
+# Room -> what of ours it may import, besides itself; "*" is everything.
+TABLE = {
+    "__init__": "",
+    "__main__": "cli",
+    "cli": "*",
+    "process": "*",
+    "intake": "checks document reports outlets plugins mail config observe smtp.reply",
+    # Policy reaches it through its Protocol `Decisions` only.
+    "wire": "smtp mail config observe",
+    "gate": _RULE_ROOM,
+    "checks": _RULE_ROOM,
+    "document": _RULE_ROOM,
+    "reports": _RULE_ROOM,
+    "outlets": _RULE_ROOM,
+    "plugins": "mail observe smtp.reply",
+    "dns": "observe",
+    "mail": "smtp.address",
+    "smtp": "",
+    "config": "",
+    "observe": "",
+}
+
+# Third-party package -> its one home, as patterns of paths below the package.
+HOMES = {
+    "aio_pika": "outlets/amqp*.py",
+    "aiormq": "outlets/amqp*.py",
+    "click": "cli/*",
+    "msgspec": "document/*",
+    "netaddr": "config/networks.py",
+    "pamqp": "outlets/amqp*.py",  # the types of aiormq's arguments
+    "uvloop": "process/*",
+}
+
+# The language of SMTP has no sockets, no clock, and says nothing by itself.
+NOT_IN_SMTP = frozenset({"asyncio", "socket", "ssl", "time", "logging"})
+
+
+def violations(path: str, source: str, modules: frozenset[str]) -> Iterator[str]:
+    """Yield the row that each import of one file breaks.
+
+    `path` is relative to the package, `modules` are all modules of ours by dotted name.
+    """
+    room = path.split("/")[0].removesuffix(".py")
+    if room not in TABLE:
+        yield f"{path}: there is no room {room} in the table"
+        return
+    for name in _imported(path, ast.parse(source), modules):
+        top = name.split(".")[0]
+        if top == "mailgw":
+            if not _may(room, name.removeprefix("mailgw").lstrip(".")):
+                yield f"{path} imports {name}, but: {room} -> {TABLE[room] or 'nothing of ours'}"
+        elif top not in sys.stdlib_module_names:
+            home = HOMES.get(top, "nowhere")
+            if not fnmatch(path, home):
+                yield f"{path} imports {name}, but: {top} -> {home}"
+        elif room == "smtp" and top in NOT_IN_SMTP:
+            yield f"{path} imports {name}, but: smtp -> no {', '.join(sorted(NOT_IN_SMTP))}"
+
+
+def _may(room: str, name: str) -> bool:
+    # The package itself holds no more than its version.
+    if name in ("", room) or name.startswith(f"{room}."):
+        return True
+    allowed = TABLE[room].split()
+    return "*" in allowed or any(name == each or name.startswith(f"{each}.") for each in allowed)
+
+
+def _imported(path: str, tree: ast.Module, modules: frozenset[str]) -> Iterator[str]:
+    package = ["mailgw", *path.split("/")[:-1]]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) + 1 - node.level] if node.level else []
+            name = ".".join([*base, *([node.module] if node.module else [])])
+            for alias in node.names:
+                inner = f"{name}.{alias.name}"
+                yield inner if inner in modules else name
+
+
+def _modules() -> dict[str, Path]:
+    found = {}
+    for file in sorted(SOURCE.rglob("*.py")):
+        parts = file.relative_to(SOURCE.parent).with_suffix("").parts
+        found[".".join(part for part in parts if part != "__init__")] = file
+    return found
+
+
+MODULES = _modules()
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_module_imports_only_what_its_room_may(module: str) -> None:
+    file = MODULES[module]
+
+    found = violations(
+        file.relative_to(SOURCE).as_posix(), file.read_text("utf-8"), frozenset(MODULES)
+    )
+
+    assert list(found) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "source", "row"),
+    [
+        ("smtp/session.py", "import asyncio.streams", "smtp -> no asyncio"),
+        ("smtp/session.py", "def f():\n    from time import time", "smtp -> no asyncio"),
+        ("smtp/session.py", "import mailgw.mail.peer", "smtp -> nothing of ours"),
+        ("config/values.py", "from mailgw.smtp import reply", "config -> nothing of ours"),
+        ("config/values.py", "from ..smtp import reply", "config -> nothing of ours"),
+        ("config/values.py", "import netaddr", "netaddr -> config/networks.py"),
+        ("document/build.py", "from mailgw.outlets.store import S", "document -> mail config"),
+        ("document/build.py", "from mailgw.smtp import session", "document -> mail config"),
+        ("gate/gate.py", "from mailgw.wire import listener", "gate -> mail config"),
+        ("wire/tls.py", "from mailgw.gate.gate import Gate", "wire -> smtp mail config"),
+        ("mail/peer.py", "from mailgw.smtp.reply import Reply", "mail -> smtp.address"),
+        ("outlets/store.py", "import aio_pika", "aio_pika -> outlets/amqp*.py"),
+        ("process/worker.py", "import requests", "requests -> nowhere"),
+        ("attic/x.py", "", "there is no room attic"),
+    ],
+)
+def test_a_broken_row_is_told(path: str, source: str, row: str) -> None:
+    modules = frozenset({"mailgw.smtp.reply", "mailgw.smtp.session", "mailgw.wire.listener"})
+
+    assert [row in line for line in violations(path, source, modules)] == [True]
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("smtp/session.py", "import re\nfrom mailgw.smtp import reply\nfrom . import data"),
+        ("document/build.py", "import msgspec\nfrom mailgw.smtp import reply"),
+        ("cli/serve.py", "import click\nfrom mailgw.process.worker import Worker"),
+        ("outlets/amqp_queues.py", "from aiormq.abc import AbstractChannel"),
+        ("cli/__init__.py", "from mailgw import __version__"),
+        ("mail/transaction.py", "from mailgw.smtp.address import Address"),
+    ],
+)
+def test_what_the_table_allows_passes(path: str, source: str) -> None:
+    modules = frozenset({"mailgw.smtp.reply", "mailgw.smtp.session"})
+
+    assert list(violations(path, source, modules)) == []
