@@ -86,6 +86,19 @@ class Intake:
             )
 
 
+def discard(message: Message) -> Reply:
+    """The intake of `output: null`: reads the message and forgets it, to measure the rest."""
+    size = message.content.size
+    message.content.close()
+    log.info(
+        "message.dropped",
+        id=message.peer.connection_id,
+        transaction=message.transaction_id,
+        size=size,
+    )
+    return reply.OK
+
+
 def _fit_to_say(document: Built, message: Message) -> str:
     """The recipient as a reply to this client may name it (RFC 6531 3.7.4.1)."""
     address = document.recipient.address

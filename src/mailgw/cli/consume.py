@@ -48,8 +48,10 @@ def command(settings: Settings, queue: str, limit: int | None, follow: bool, kee
             _from_store(settings.store.queue_store, queue, limit, follow, keep, printer)
         else:
             _fail("there is no queue: rabbitmq-address and queue-store are both empty")
-    except BrokenPipeError:
-        return  # the reader has what it wanted
+    except ReaderGone:
+        return  # it has what it wanted
+    except CannotPrint as error:
+        _fail(str(error))
     except KeyboardInterrupt:
         if not follow:
             click.get_current_context().exit(INTERRUPTED)
@@ -73,7 +75,7 @@ def _from_broker(
     settings: Settings, queue: str, limit: int | None, follow: bool, keep: bool, printer: Printer
 ) -> None:
     # Imported here: reading the embedded queue loads no broker library.
-    from mailgw.outlets.amqp_reader import ReadError, read_broker
+    from mailgw.outlets.amqp_reader import CannotRead, read_broker
 
     try:
         asyncio.run(
@@ -86,7 +88,7 @@ def _from_broker(
                 emit=printer.print,
             )
         )
-    except ReadError as error:
+    except CannotRead as error:
         _fail(str(error))
     if not printer.printed:
         click.echo(f"nothing in queue {queue!r} of the broker", err=True)
@@ -95,6 +97,15 @@ def _from_broker(
 def _fail(sentence: str) -> None:
     click.echo(f"mailgw consume: {sentence}", err=True)
     click.get_current_context().exit(FAILED)
+
+
+# Neither is an OSError: to those who read a queue, an OSError is the queue's own trouble.
+class ReaderGone(Exception):
+    """The program at the other end of the pipe has ended."""
+
+
+class CannotPrint(Exception):
+    """Standard output takes no more; the text says why."""
 
 
 class Printer:
@@ -110,10 +121,15 @@ class Printer:
         self.printed = 0
 
     def print(self, body: bytes) -> None:
-        """Write the line, past every buffer of ours. Raises BrokenPipeError."""
+        """Write the line, past every buffer of ours. Raises ReaderGone or CannotPrint."""
         line = memoryview(body + b"\n")
-        while line:
-            line = line[os.write(self._out, line) :]
+        try:
+            while line:
+                line = line[os.write(self._out, line) :]
+        except BrokenPipeError:
+            raise ReaderGone from None
+        except OSError as error:
+            raise CannotPrint(f"standard output: {error.strerror}") from error
         if self._wait:
             _wait_for_reader(self._out)
         self.printed += 1
@@ -127,7 +143,7 @@ def _wait_for_reader(pipe: int) -> None:
         # Most readers are there within microseconds; the others are not worth a core.
         gone = broken.poll(0 if turns < 50 else 1)
         if gone and _unread(pipe):
-            raise BrokenPipeError
+            raise ReaderGone
         turns += 1
 
 

@@ -7,14 +7,19 @@ its own. Credentials and message text are never given to it.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
+import re
 import sys
 import time
 from collections.abc import Callable
 
+# Printable ASCII without the blank and the quotation mark: needs no quoting.
+_plain = re.compile(r"[!#-~]+").fullmatch
 
-def _nowhere(_line: str) -> None:
+
+def _nowhere(_lines: str) -> None:
     """Where lines go until somebody says where."""
 
 
@@ -27,9 +32,32 @@ def to_stderr() -> None:
     """Send all lines to standard error, those of libraries from WARNING on."""
     global _write
     _write = sys.stderr.write
-    handler = _Handler()
-    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.basicConfig(level=logging.WARNING, handlers=[_Handler()], force=True)
     logging.getLogger("mailgw").setLevel(logging.INFO)
+
+
+def gather(loop: asyncio.AbstractEventLoop) -> Callable[[], None]:
+    """Write once per turn of the loop, not once per line; call the result to end that."""
+    global _write
+    write, waiting = _write, list[str]()
+
+    def add(line: str) -> None:
+        if not waiting:
+            loop.call_soon(flush)
+        waiting.append(line)
+
+    def flush() -> None:
+        if waiting:
+            write("".join(waiting))
+            waiting.clear()
+
+    def end() -> None:
+        global _write
+        flush()
+        _write = write
+
+    _write = add
+    return end
 
 
 def info(event: str, **fields: object) -> None:
@@ -51,9 +79,13 @@ def failure(event: str, **fields: object) -> None:
 
 
 def _emit(level: str, event: str, fields: dict[str, object]) -> None:
-    parts = [_now(), level, event]
-    parts += [f"{name}={_value(value)}" for name, value in fields.items() if value is not None]
-    _write(" ".join(parts) + "\n")
+    line = f"{_now()} {level} {event}"
+    for name, value in fields.items():
+        if value is not None:
+            text = str(value)
+            # json.dumps leaves nothing but printable ASCII.
+            line += f" {name}={text if _plain(text) else json.dumps(text)}"
+    _write(line + "\n")
 
 
 def _now() -> str:
@@ -63,14 +95,6 @@ def _now() -> str:
         _second = second
         _stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(second))
     return _stamp
-
-
-def _value(value: object) -> str:
-    text = value if type(value) is str else str(value)
-    if text.isascii() and text.isprintable() and text and not (" " in text or '"' in text):
-        return text
-    # json.dumps leaves nothing but printable ASCII.
-    return json.dumps(text)
 
 
 class _Handler(logging.Handler):

@@ -76,6 +76,7 @@ class Amqp:
         self._limit = max_message or _LIMIT_BEFORE_4 - _MARGIN
         self._backoff = backoff or Backoff()
         self._watch_interval = watch
+        self._learned: int | None = None
         self._gzip = settings.encoding == "gzip"
         self._slots = asyncio.Semaphore(max(1, settings.throttle))
         self._link: Link | None = None
@@ -343,10 +344,11 @@ class Amqp:
         if said := _LIMIT_IN_TEXT.search(text):
             # Its administrator chose another limit. Known from now on, so that the same
             # mail does not come back for ever.
-            self._limit = min(self._limit, int(said[1]))
+            self._learned = int(said[1])
+            self._limit = min(self._limit, self._learned)
         return text
 
     def _choose_limit(self, link: Link) -> None:
         if self._max_message is None:
-            version = version_of(link)
-            self._limit = (_LIMIT_BEFORE_4 if version < (4,) else _LIMIT) - _MARGIN
+            usual = (_LIMIT_BEFORE_4 if version_of(link) < (4,) else _LIMIT) - _MARGIN
+            self._limit = min(usual, self._learned or usual)

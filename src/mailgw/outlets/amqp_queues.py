@@ -18,7 +18,6 @@ from aiormq.exceptions import (
     ChannelNotFoundEntity,
     ChannelPreconditionFailed,
 )
-from pamqp.common import FieldTable
 
 from mailgw.outlets.amqp_connection import BrokerSettings
 
@@ -30,9 +29,9 @@ def queue_names(settings: BrokerSettings) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name in (settings.inbox, settings.local) if name))
 
 
-def queue_arguments(settings: BrokerSettings) -> FieldTable:
+def queue_arguments(settings: BrokerSettings) -> dict[str, str | int]:
     """What a queue of ours is declared with."""
-    arguments: FieldTable = {"x-queue-type": settings.queue_type}
+    arguments: dict[str, str | int] = {"x-queue-type": settings.queue_type}
     # Quorum queues know neither; their messages are on disk anyway.
     if settings.queue_type == "classic":
         if settings.lazy:

@@ -7,10 +7,12 @@ printed is still on the queue.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 
 import aio_pika
+from aiormq import spec
 from aiormq.abc import AbstractChannel as Channel
 from aiormq.abc import DeliveredMessage
 from aiormq.exceptions import (
@@ -20,7 +22,6 @@ from aiormq.exceptions import (
     ChannelLockedResource,
     ChannelNotFoundEntity,
 )
-from pamqp.commands import Basic
 
 from mailgw.outlets.amqp_connection import BrokerSettings, Unreachable, close, connect
 from mailgw.outlets.amqp_connection import read_addresses as read_broker_addresses
@@ -52,23 +53,24 @@ async def read_broker(
     connection = await _connect_to_any(settings)
     read = 0
     try:
-        # Also a publisher could use this connection; nothing is published on it.
         channel = connection.channel(publisher_confirms=False)
         await channel.initialize()
         thin = await channel.get_underlay_channel()
         if limit is not None and limit <= 0:
             return 0
         messages = _follow(thin, queue, limit, keep) if follow else _drain(thin, queue)
-        async for message in messages:
-            emit(json_of(message))
-            # Without an ack the broker puts it back where it was when the channel closes.
-            if not keep and message.delivery_tag is not None:
-                await thin.basic_ack(message.delivery_tag, wait=False)
-            read += 1
-            if read == limit:
-                break
+        async with contextlib.aclosing(messages):
+            async for message in messages:
+                emit(json_of(message))
+                # Without an ack the broker puts it back to its place when the channel closes.
+                if not keep and message.delivery_tag is not None:
+                    await thin.basic_ack(message.delivery_tag, wait=False)
+                read += 1
+                if read == limit:
+                    break
         await channel.close()
-    except (AMQPError, ChannelInvalidStateError, OSError) as error:
+    # No OSError: from the library it is an AMQPError too, and `emit` may raise its own.
+    except (AMQPError, ChannelInvalidStateError) as error:
         raise CannotRead(_sentence(error, queue)) from None
     finally:
         await close(connection)
@@ -101,21 +103,22 @@ async def _connect_to_any(settings: BrokerSettings) -> aio_pika.Connection:
     raise CannotRead(f"The broker cannot be used ({'; '.join(reasons)}).")
 
 
-async def _drain(channel: Channel, queue: str) -> AsyncIterator[DeliveredMessage]:
+async def _drain(channel: Channel, queue: str) -> AsyncGenerator[DeliveredMessage, None]:
     while True:
         message = await channel.basic_get(queue)
-        if isinstance(message.delivery, Basic.GetEmpty):
+        if isinstance(message.delivery, spec.Basic.GetEmpty):
             return
         yield message
 
 
 async def _follow(
     channel: Channel, queue: str, limit: int | None, keep: bool
-) -> AsyncIterator[DeliveredMessage]:
+) -> AsyncGenerator[DeliveredMessage, None]:
     arrived: asyncio.Queue[DeliveredMessage] = asyncio.Queue()
     ended = asyncio.ensure_future(_end_of(channel, queue))
     # What is kept is never acknowledged, and would soon use up any prefetch.
-    await channel.basic_qos(prefetch_count=0 if keep and limit is None else limit or _PREFETCH)
+    prefetch = _PREFETCH if not keep else 0 if limit is None else min(limit, 65_535)
+    await channel.basic_qos(prefetch_count=prefetch)
     await channel.basic_consume(queue, arrived.put)
     try:
         while True:

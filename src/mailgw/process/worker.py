@@ -20,7 +20,7 @@ from mailgw.document.build import Builder
 from mailgw.gate.credentials import Login
 from mailgw.gate.gate import Gate
 from mailgw.gate.recipients import LocalAddresses
-from mailgw.intake import Intake
+from mailgw.intake import Intake, discard
 from mailgw.mail.identifiers import Identifiers
 from mailgw.mail.transaction import Message
 from mailgw.observe import log
@@ -60,6 +60,8 @@ async def _run(
     endpoints: list[Endpoint],
     ready: Callable[[list[Endpoint]], None],
 ) -> None:
+    loop = asyncio.get_running_loop()
+    end_of_log = log.gather(loop)
     stop, stop_now, idle = asyncio.Event(), asyncio.Event(), asyncio.Event()
     _listen_to_signals(stop, stop_now)
     await output.open()
@@ -83,6 +85,7 @@ async def _run(
     for listener in listeners:
         listener.close()
     log.info("serve.stopped")
+    end_of_log()
 
 
 def _listen_to_signals(stop: asyncio.Event, stop_now: asyncio.Event) -> None:
@@ -187,6 +190,8 @@ def _gate(settings: Settings, hostname: str, output: Output) -> Gate:
 
 
 def _intake(settings: Settings, hostname: str, output: Output) -> Callable[[Message], Now[Reply]]:
+    if settings.store.output == "null":
+        return discard
     builder = Builder(hostname, settings.document.extract, received=settings.document.received)
     queues = Queues(settings.broker.inbox, settings.broker.local)
     return Intake(builder, queues, output).message
