@@ -189,7 +189,7 @@ def test_a_message_in_a_file_is_published_like_one_in_memory(tmp_path: Path) -> 
     spool = Spool(memory=1, directory=tmp_path)
     spool.write(MAIL)
 
-    (built,) = BUILDER.build(replace(message(MAIL), content=spool))
+    (built,) = BUILDER.build(message(MAIL)._replace(content=spool))
 
     assert built == BUILDER.build(message(MAIL))[0]
     spool.close()
@@ -231,7 +231,7 @@ def test_a_message_in_a_file_is_published_like_one_in_memory(tmp_path: Path) -> 
 def test_dsn_joins_parameters_and_headers(
     header: bytes, notify: str, orcpt: str, ret: str, envid: str, dsn: dict[str, str] | None
 ) -> None:
-    recipient = replace(BOB, notify=notify, orcpt=orcpt)
+    recipient = BOB._replace(notify=notify, orcpt=orcpt)
 
     (built,) = BUILDER.build(message(header + MAIL, recipients=[recipient], ret=ret, envid=envid))
 

@@ -23,12 +23,4 @@ class Identifiers:
 
     def next(self) -> str:
         """A new name of digits and lower-case letters, about 16 characters long."""
-        return self._prefix + _base36(next(self._count))
-
-
-def _base36(number: int) -> str:
-    digits = ""
-    while number:
-        number, digit = divmod(number, 36)
-        digits = _DIGITS[digit] + digits
-    return digits
+        return f"{self._prefix}{next(self._count):x}"

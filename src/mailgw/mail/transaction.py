@@ -1,17 +1,19 @@
-"""A mail transaction (RFC 5321 3.3) as it was agreed with the client."""
+"""A mail transaction (RFC 5321 3.3) as it was agreed with the client.
+
+Tuples with names, because every mail makes some.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from mailgw.mail.peer import Peer
 from mailgw.mail.spool import Spool
 from mailgw.smtp.address import Address
 
 
-@dataclass(frozen=True, slots=True)
-class Recipient:
+class Recipient(NamedTuple):
     """One accepted forward-path.
 
     `notify` and `orcpt` are the DSN parameters (RFC 3461) as the client wrote them,
@@ -24,8 +26,7 @@ class Recipient:
     orcpt: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """What stands when the final dot is in: envelope, parameters and bytes.
 
     `reverse_path` is None for the null sender. `ret` and `envid` are the DSN parameters

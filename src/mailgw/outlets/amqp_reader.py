@@ -118,9 +118,9 @@ async def _follow(
     ended = asyncio.ensure_future(_end_of(channel, queue))
     # What is kept is never acknowledged, and would soon use up any prefetch.
     prefetch = _PREFETCH if not keep else 0 if limit is None else min(limit, 65_535)
-    await channel.basic_qos(prefetch_count=prefetch)
-    await channel.basic_consume(queue, arrived.put)
     try:
+        await channel.basic_qos(prefetch_count=prefetch)
+        await channel.basic_consume(queue, arrived.put)
         while True:
             coming = asyncio.ensure_future(arrived.get())
             try:

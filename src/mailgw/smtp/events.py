@@ -68,13 +68,15 @@ class DataRequested(NamedTuple):
 
 
 class DataChunk(NamedTuple):
-    """Some octets of the message, unstuffed, in order. Tells."""
+    """Some octets of the message, unstuffed, in order; more will come. Tells."""
 
     data: bytes
 
 
 class DataDone(NamedTuple):
-    """The message is complete. Asks: 250 promises that it is safe."""
+    """The message is complete; `data` holds what no chunk did. Asks: 250 says it is safe."""
+
+    data: bytes
 
 
 class DataRefused(NamedTuple):

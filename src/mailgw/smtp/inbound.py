@@ -32,10 +32,6 @@ class Inbound:
             self.buffer = self.buffer[self.position :] + data
         self.position = 0
 
-    @property
-    def empty(self) -> bool:
-        return self.position == len(self.buffer)
-
     def clear(self) -> None:
         self.buffer, self.position = b"", 0
 

@@ -18,12 +18,16 @@ class Reply:
 
     `text` may hold several lines, split at "\\n". `wire` is the reply as sent. Control
     characters become "?", so that nothing a stranger or a plug-in brought can add a line.
+    `positive`: the client may go on (2xx, 3xx). `closes`: the connection ends with it
+    (RFC 5321 4.2.3: 221 and 421).
     """
 
     code: int
     detail: str
     text: str
     wire: bytes = field(init=False, repr=False, compare=False)
+    positive: bool = field(init=False, repr=False, compare=False)
+    closes: bool = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         enhanced = f"{self.code // 100}.{self.detail} " if self.detail else ""
@@ -31,16 +35,8 @@ class Reply:
         lines = [f"{self.code}-{enhanced}{_clean(line)}\r\n" for line in others]
         lines.append(f"{self.code} {enhanced}{_clean(last)}\r\n")
         object.__setattr__(self, "wire", "".join(lines).encode("utf-8", "replace"))
-
-    @property
-    def positive(self) -> bool:
-        """Whether the client may go on: 2xx and 3xx."""
-        return self.code < 400
-
-    @property
-    def closes(self) -> bool:
-        """Whether the connection ends with it (RFC 5321 4.2.3: 221 and 421)."""
-        return self.code in (221, 421)
+        object.__setattr__(self, "positive", self.code < 400)
+        object.__setattr__(self, "closes", self.code in (221, 421))
 
 
 class Refusal(Exception):

@@ -78,7 +78,6 @@ class Session:
         self._body = Body(rules.max_size, rules.newlines)
         self._chunk = _NO_CHUNK
         self._chunk_left = 0
-        self._complete = False
         self._mechanism = ""
         self._exchange: sasl.Exchange | None = None
 
@@ -115,13 +114,16 @@ class Session:
         """The next event, or None while an answer is owed or more data is needed."""
         if self._state is State.ARRIVED and self._asked is None:
             return self._ask(events.Connected())
+        inbound = self._inbound
         while self._asked is None and self._state not in _DEAF:
+            if inbound.position == len(inbound.buffer) and not self._chunk_ended:
+                return None
             if self._state in _READING:
                 event = self._read_message()
                 if event is None and self._state in _READING:
                     return None
             else:
-                line = self._inbound.take_line(auth=self._state is State.AUTH)
+                line = inbound.take_line(auth=self._state is State.AUTH)
                 if line is None:
                     return None
                 event = self._settle(line)
@@ -197,7 +199,6 @@ class Session:
             self._state = state
 
     def _end_transaction(self) -> None:
-        self._complete = False
         if self._state is not State.CLOSED:
             self._state = State.READY
 
@@ -387,39 +388,34 @@ class Session:
         if not chunked:
             self._say(reply.START_DATA)
 
+    @property
+    def _chunk_ended(self) -> bool:
+        """Whether a BDAT has all its octets, be it none: then no more need come."""
+        return self._state is State.CHUNK and not self._chunk_left
+
     def _read_message(self) -> events.Event | None:
-        if self._complete:
-            return self._finish_message()
-        if self._inbound.empty and (self._state is State.DATA or self._chunk_left):
-            return None
-        octets = self._read_dots() if self._state is State.DATA else self._read_chunk()
-        if octets:
-            return events.DataChunk(octets)
-        return self._finish_message() if self._complete else None
-
-    def _read_dots(self) -> bytes:
-        inbound = self._inbound
-        octets, inbound.position, self._complete = self._body.dots.read(
-            inbound.buffer, inbound.position
-        )
-        return self._body.take(octets, last=self._complete)
-
-    def _read_chunk(self) -> bytes:
-        octets = self._inbound.take(self._chunk_left)
-        self._chunk_left -= len(octets)
-        ended = self._chunk_left == 0
-        self._complete = ended and self._chunk.last
-        octets = self._body.take(octets, last=self._complete)
-        if ended and not self._complete:
-            self._state = State.CHUNKS
-            self._say(Reply(250, "0.0", f"{self._chunk.size} octets received"))
-        return octets
-
-    def _finish_message(self) -> events.Event:
+        octets, complete = self._read_dots() if self._state is State.DATA else self._read_chunk()
+        if not complete:
+            return events.DataChunk(octets) if octets else None
         trouble = self._body.trouble
         if trouble is not None:
             return self._refuse_message(trouble)
-        return self._ask(events.DataDone())
+        return self._ask(events.DataDone(octets))
+
+    def _read_dots(self) -> tuple[bytes, bool]:
+        inbound, body = self._inbound, self._body
+        octets, inbound.position, complete = body.dots.read(inbound.buffer, inbound.position)
+        return body.take(octets, last=complete), complete
+
+    def _read_chunk(self) -> tuple[bytes, bool]:
+        octets = self._inbound.take(self._chunk_left)
+        self._chunk_left -= len(octets)
+        ended = self._chunk_left == 0
+        complete = ended and self._chunk.last
+        if ended and not complete:
+            self._state = State.CHUNKS
+            self._say(Reply(250, "0.0", f"{self._chunk.size} octets received"))
+        return self._body.take(octets, last=complete), complete
 
     def _refuse_message(self, answer: Reply) -> events.Event:
         self._end_transaction()

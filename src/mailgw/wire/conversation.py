@@ -33,6 +33,7 @@ T = TypeVar("T")
 Now: TypeAlias = T | Awaitable[T]
 # A Recipient is taken; a Reply says what else is to be said.
 Answer = Reply | Recipient
+_KNOWN = (Reply, Recipient)
 
 # A message must come at this rate at least, in octets per second, once the time that
 # `patience` gives is used up: trickling one octet at a time buys nobody a connection.
@@ -215,7 +216,7 @@ class Conversation:
             answer = self._our_bug()
         if answer is None:
             return None
-        if isinstance(answer, Reply | Recipient):
+        if isinstance(answer, _KNOWN):
             self._settle(event, answer)
             return None
         return answer
@@ -277,6 +278,7 @@ class Conversation:
         match event:
             case events.DataChunk():
                 self._keep(event.data)
+                self._credit(len(event.data))
             case events.RcptTo():
                 return gate.recipient(peer, event, len(self._recipients))
             case events.MailFrom():
@@ -284,6 +286,7 @@ class Conversation:
             case events.DataRequested():
                 return gate.data(peer)
             case events.DataDone():
+                self._keep(event.data)
                 if self._spool_failed:
                     return reply.STORAGE_FULL
                 return self._house.intake(self._take_message())
@@ -364,7 +367,10 @@ class Conversation:
             if not self._spool_failed:
                 log.error("spool.failed", id=self.peer.connection_id, reason=trouble.strerror)
             self._spool_failed = True
-        earned = self._deadline + len(octets) / _SLOWEST
+
+    def _credit(self, octets: int) -> None:
+        """Octets of a message earn time, so that a trickle runs out of it."""
+        earned = self._deadline + octets / _SLOWEST
         self._deadline = min(earned, self._loop.time() + self._house.patience)
 
     def _take_message(self) -> Message:

@@ -1,0 +1,121 @@
+"""The bare publishers: one document again and again, 50 in flight, without SMTP.
+
+    publisher.py (aio-pika | outlet) QUEUE BODY-FILE
+
+The broker's URL comes in MAILGW_RABBITMQ_ADDRESS. For each line with a number on standard
+input so many documents are published, persistent, mandatory and confirmed, and "done" is
+said; anything but an ack ends the program.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import aio_pika
+import uvloop
+from pamqp.commands import Basic
+
+from mailgw.config import load
+from mailgw.mail.identifiers import Identifiers
+from mailgw.mail.publication import Publication
+from mailgw.outlets.amqp import Amqp
+
+IN_FLIGHT = 50
+_CONNECT_LIMIT = 15.0
+
+PublishOne = Callable[[], Awaitable[None]]
+
+
+@asynccontextmanager
+async def aio_pika_publisher(address: str, queue: str, body: bytes) -> AsyncIterator[PublishOne]:
+    """The library as its documentation shows it."""
+    identifiers = Identifiers()
+    connection = await aio_pika.connect(address)
+    async with connection:
+        channel = await connection.channel(on_return_raises=True)
+        exchange = channel.default_exchange
+
+        async def publish() -> None:
+            message = aio_pika.Message(
+                body,
+                content_type="application/json",
+                delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+                message_id=identifiers.next(),
+                timestamp=datetime.now(UTC),
+                type="mailgw.message",
+            )
+            answer = await exchange.publish(message, routing_key=queue, mandatory=True)
+            if not isinstance(answer, Basic.Ack):
+                raise RuntimeError(f"not confirmed: {answer!r}")
+
+        yield publish
+
+
+@asynccontextmanager
+async def outlet_publisher(address: str, queue: str, body: bytes) -> AsyncIterator[PublishOne]:
+    """The gateway's own outlet, driven by tasks instead of conversations."""
+    identifiers = Identifiers()
+    settings = load(arguments=[("rabbitmq-address", address), ("rabbitmq-inbox", queue)])
+    outlet = Amqp(settings.broker, confirm_timeout=settings.smtp.confirm_timeout)
+
+    async def publish() -> None:
+        name = identifiers.next()
+        publication = Publication(
+            queue=queue,
+            body=body,
+            message_id=name,
+            transaction_id=name,
+            dedupe="0" * 64,
+            received=datetime.now(UTC),
+        )
+        await outlet.publish([publication])
+
+    await outlet.open()
+    try:
+        deadline = time.monotonic() + _CONNECT_LIMIT
+        while outlet.trouble() is not None:
+            if time.monotonic() > deadline:
+                raise TimeoutError("the outlet does not connect")
+            await asyncio.sleep(0.02)
+        yield publish
+    finally:
+        await outlet.close()
+
+
+PUBLISHERS: dict[str, Callable[[str, str, bytes], AbstractAsyncContextManager[PublishOne]]] = {
+    "aio-pika": aio_pika_publisher,
+    "outlet": outlet_publisher,
+}
+
+
+async def publish_all(publish: PublishOne, count: int) -> None:
+    """Publish `count` documents, never more than IN_FLIGHT unconfirmed."""
+    numbers = iter(range(count))
+
+    async def work() -> None:
+        for _ in numbers:
+            await publish()
+
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(IN_FLIGHT):
+            tasks.create_task(work())
+
+
+async def main(kind: str, queue: str, body: bytes) -> None:
+    """Obey the lines of standard input until it ends."""
+    async with PUBLISHERS[kind](os.environ["MAILGW_RABBITMQ_ADDRESS"], queue, body) as publish:
+        while line := await asyncio.to_thread(sys.stdin.readline):
+            await publish_all(publish, int(line))
+            print("done", flush=True)
+
+
+if __name__ == "__main__":
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main(sys.argv[1], sys.argv[2], Path(sys.argv[3]).read_bytes()))

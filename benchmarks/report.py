@@ -1,0 +1,128 @@
+"""Samples as text: tables, ratios, and what stood in the way."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from statistics import median
+
+from processes import Failed
+from reception import program
+from samples import Case, Sample
+
+# From this share of a core on, a process is what holds the others up.
+_SATURATED = 0.9
+# More than this share of a core for others, and rates say little.
+_NOISY = 0.25
+
+
+def machine(rabbitmq: str | None) -> dict[str, str]:
+    """The facts without which the numbers mean nothing."""
+    return {
+        "cores": str(os.cpu_count()),
+        "processor": _processor(),
+        "kernel": platform.release(),
+        "Python": platform.python_version(),
+        "uvloop": version("uvloop"),
+        "aiosmtpd": version("aiosmtpd"),
+        "aio-pika": version("aio-pika"),
+        "Postfix": _postfix(),
+        "RabbitMQ": rabbitmq or "not used",
+        "load before": f"{os.getloadavg()[0]:.1f}",
+    }
+
+
+def _processor() -> str:
+    with open("/proc/cpuinfo") as lines:
+        for line in lines:
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+def _postfix() -> str:
+    try:
+        command = [program("postconf"), "-d", "-h", "mail_version"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (Failed, OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def reception(case: Case) -> Iterator[str]:
+    """The table of one case of part 1."""
+    yield f"{case.title}"
+    yield (
+        f"  {'server':<12}{'msg/s':>8} {'(min-max)':>15}{'CPU us/msg':>12}"
+        f"{'server':>9}{'source':>8}{'others':>8}  bottleneck"
+    )
+    for name, samples in case.samples.items():
+        yield (
+            f"  {name:<12}{_rates(samples)}{_cost(samples):>12.0f}"
+            f"{_share(samples, lambda s: s.server_cpu):>9.0%}"
+            f"{_share(samples, lambda s: s.source_cpu):>8.0%}"
+            f"{_share(samples, lambda s: s.elsewhere):>8.0%}  {bottleneck(samples)}"
+        )
+
+
+def end_to_end(case: Case) -> Iterator[str]:
+    """The table of part 2."""
+    yield f"{case.title}"
+    yield (
+        f"  {'publisher':<12}{'msg/s':>8} {'(min-max)':>15}{'CPU us/msg':>12}{'broker us':>11}"
+        f"{'itself':>9}{'broker':>8}{'source':>8}{'others':>8}"
+    )
+    for name, samples in case.samples.items():
+        yield (
+            f"  {name:<12}{_rates(samples)}{_cost(samples):>12.0f}"
+            f"{median(s.broker_cost for s in samples):>11.0f}"
+            f"{_share(samples, lambda s: s.server_cpu):>9.0%}"
+            f"{_share(samples, lambda s: s.broker_cpu):>8.0%}"
+            f"{_share(samples, lambda s: s.source_cpu):>8.0%}"
+            f"{_share(samples, lambda s: s.elsewhere):>8.0%}"
+        )
+
+
+def ratio(case: Case, ours: str, theirs: str, expected: float | None) -> str:
+    """One line: how many times as fast, and how many times as cheap, round by round."""
+    pairs = list(zip(case.samples[ours], case.samples[theirs], strict=True))
+    rates = [a.rate / b.rate for a, b in pairs]
+    costs = [b.server_cost / a.server_cost for a, b in pairs if a.server_cost]
+    limited = bottleneck(case.samples[ours]) in ("smtp-source", "both")
+    line = (
+        f"  {f'{ours} / {theirs}':<24}{'>= ' if limited else '':>4}{median(rates):.2f}"
+        f"  ({min(rates):.2f}-{max(rates):.2f})"
+    )
+    if costs:
+        line += f"   by CPU {median(costs):.2f}"
+    if expected is not None:
+        line += f"   expected >= {expected:g}: {'yes' if median(rates) >= expected else 'NO'}"
+    return line
+
+
+def bottleneck(samples: list[Sample]) -> str:
+    """Who had no CPU time left; with one core each that is who sets the rate."""
+    server = _share(samples, lambda s: s.server_cpu) >= _SATURATED
+    source = _share(samples, lambda s: s.source_cpu) >= _SATURATED
+    if server and source:
+        return "both"
+    if server or source:
+        return "server" if server else "smtp-source"
+    if _share(samples, lambda s: s.elsewhere) >= _NOISY:
+        return "the machine (others work on it)"
+    return "neither"
+
+
+def _rates(samples: list[Sample]) -> str:
+    rates = [sample.rate for sample in samples]
+    return f"{median(rates):>8.0f} {f'({min(rates):.0f}-{max(rates):.0f})':>15}"
+
+
+def _cost(samples: list[Sample]) -> float:
+    return median(sample.server_cost for sample in samples)
+
+
+def _share(samples: list[Sample], cpu: Callable[[Sample], float]) -> float:
+    return median(sample.busy(cpu(sample)) for sample in samples)
