@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import smtplib
 import sys
 import tempfile
 import time
@@ -18,8 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import aio_pika
-
-from processes import Failed, Process, cpu_seconds, machine_cpu_seconds, running
+from pamqp.common import FieldTable
+from processes import Failed, Process, cpu_seconds, machine_cpu_seconds, running, wait_for
 from reception import Server, Shape, mailgw, send
 from samples import Case, Contender, Sample, compare
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 SHAPE = Shape(4096, reused=True)
 _QUEUE = "benchmark"
 _HERE = Path(__file__).parent
-_QUORUM = {"x-queue-type": "quorum"}
+_QUORUM: FieldTable = {"x-queue-type": "quorum"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ def measure(broker: Broker, rounds: int, seconds: float) -> Case:
     asyncio.run(_empty(broker))
     keys = {"MAILGW_RABBITMQ_ADDRESS": broker.url, "MAILGW_RABBITMQ_INBOX": _QUEUE}
     with mailgw(keys) as server, tempfile.TemporaryDirectory(prefix="mailgw-bench-") as folder:
-        _wait_for_broker(server)
+        wait_for(lambda: _takes_mail(server.port), "it takes mail", server.process)
         body = Path(folder) / "document.json"
         body.write_bytes(_document(broker, server))
         with (
@@ -85,19 +86,11 @@ def _publisher(kind: str, broker: Broker, body: Path) -> Iterator[Process]:
         yield process
 
 
-def _wait_for_broker(server: Server) -> None:
-    """The gateway connects by itself and refuses mail until it is connected."""
-    deadline = time.monotonic() + 15
-    while True:
-        try:
-            send(server, SHAPE, 1)
-        except Failed:
-            server.process.check()
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.1)
-        else:
-            return
+def _takes_mail(port: int) -> bool:
+    """The gateway connects to the broker by itself, and says 451 until it has."""
+    with smtplib.SMTP("127.0.0.1", port, "client.example", timeout=5) as client:
+        client.ehlo()
+        return client.mail("sender@example.com")[0] == 250
 
 
 def _document(broker: Broker, server: Server) -> bytes:

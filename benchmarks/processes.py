@@ -159,7 +159,7 @@ def listening_port(pid: int) -> int | None:
     sockets = set()
     for descriptor in Path(f"/proc/{pid}/fd").iterdir():
         try:
-            sockets.add(os.readlink(descriptor))
+            sockets.add(str(descriptor.readlink()))
         except FileNotFoundError:  # closed meanwhile
             continue
     for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]:

@@ -68,7 +68,6 @@ def mailgw(keys: dict[str, str]) -> Iterator[Server]:
     """The gateway with these keys, on a free port, its log thrown away."""
     environ = {name: text for name, text in os.environ.items() if not name.startswith("MAILGW_")}
     environ |= {"MAILGW_SMTP_IP": "127.0.0.1", "MAILGW_SMTP_PORT": "0", **keys}
-    # smtp-source speaks 500 times a second to nobody in particular: no limit may interfere.
     with _server("mailgw", [sys.executable, "-m", "mailgw", "serve"], environ) as server:
         yield server
 

@@ -7,6 +7,7 @@ import platform
 import subprocess
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
+from pathlib import Path
 from statistics import median
 
 from processes import Failed
@@ -36,10 +37,9 @@ def machine(rabbitmq: str | None) -> dict[str, str]:
 
 
 def _processor() -> str:
-    with open("/proc/cpuinfo") as lines:
-        for line in lines:
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
     return platform.machine()
 
 
@@ -90,9 +90,8 @@ def ratio(case: Case, ours: str, theirs: str, expected: float | None) -> str:
     pairs = list(zip(case.samples[ours], case.samples[theirs], strict=True))
     rates = [a.rate / b.rate for a, b in pairs]
     costs = [b.server_cost / a.server_cost for a, b in pairs if a.server_cost]
-    limited = bottleneck(case.samples[ours]) in ("smtp-source", "both")
     line = (
-        f"  {f'{ours} / {theirs}':<24}{'>= ' if limited else '':>4}{median(rates):.2f}"
+        f"  {f'{ours} / {theirs}':<24}{_bound(case, ours, theirs):<3}{median(rates):.2f}"
         f"  ({min(rates):.2f}-{max(rates):.2f})"
     )
     if costs:
@@ -100,6 +99,20 @@ def ratio(case: Case, ours: str, theirs: str, expected: float | None) -> str:
     if expected is not None:
         line += f"   expected >= {expected:g}: {'yes' if median(rates) >= expected else 'NO'}"
     return line
+
+
+def _bound(case: Case, ours: str, theirs: str) -> str:
+    """What a ratio is worth when smtp-source could not send faster to one side, or to both."""
+    limits = ("smtp-source", "both")
+    match bottleneck(case.samples[ours]) in limits, bottleneck(case.samples[theirs]) in limits:
+        case True, False:
+            return ">="
+        case False, True:
+            return "<="
+        case True, True:
+            return "~"
+        case _:
+            return ""
 
 
 def bottleneck(samples: list[Sample]) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 # Messages of the first, unmeasured turn, which warms up and tells how many a round takes.
-WARM_UP = 500
+WARM_UP = 200
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,11 +50,19 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True)
+class Mail:
+    """A message that came of it: "<a@x.test> -> <b@x.test>", and its octets (None: any)."""
+
+    envelope: str
+    content: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
 class Dialogue:
     rules: tuple[str, ...]
     gate: tuple[tuple[str, ...], ...]
     turns: tuple[Turn, ...]
-    messages: tuple[str, ...]
+    messages: tuple[Mail, ...]
 
 
 def read(path: Path) -> Dialogue:
@@ -67,29 +75,35 @@ def parse(text: str) -> Dialogue:
     rules: list[str] = []
     gate: list[tuple[str, ...]] = []
     turns: list[Turn] = []
-    messages: list[str] = []
+    messages: list[Mail] = []
     script: list[tuple[str, str]] = []
     for line in text.splitlines():
-        if not line or line.startswith("#"):
-            continue
-        kind, _, rest = line.partition(": ")
+        kind, _, rest = line.partition(":")
+        rest = rest.removeprefix(" ")
         match kind:
+            case _ if not line or line.startswith("#"):
+                pass
             case "rules":
                 rules += rest.split()
             case "gate":
                 gate.append(tuple(rest.split()))
             case "M":
-                messages.append(rest)
+                messages.append(_mail(rest))
             case "C" | "R" | "S" | "T":
                 script.append((kind, rest))
-            case "C:":
-                script.append(("C", ""))
             case _:
                 raise BadDialogue(f"what is this: {line}")
     _take_turns(script, turns)
     if not turns:
         raise BadDialogue("nobody says anything")
     return Dialogue(tuple(rules), tuple(gate), tuple(turns), tuple(messages))
+
+
+def _mail(text: str) -> Mail:
+    envelope, bar, content = text.partition(" | ")
+    if not bar:
+        raise BadDialogue(f"a message without its content: {text}")
+    return Mail(envelope, None if content == "*" else unescape(content))
 
 
 def _take_turns(script: list[tuple[str, str]], turns: list[Turn]) -> None:
@@ -100,7 +114,9 @@ def _take_turns(script: list[tuple[str, str]], turns: list[Turn]) -> None:
         sent = [_sent(kind, rest) for kind, rest in _while(script, "CR")]
         lines = [rest for _, rest in _while(script, "S")]
         closed = lines[-1:] == ["(closed)"]
-        turns.append(Turn(tuple(sent), tuple(replies(lines[: -1 if closed else None])), handshake, closed))
+        turns.append(
+            Turn(tuple(sent), tuple(replies(lines[: -1 if closed else None])), handshake, closed)
+        )
 
 
 def _while(script: list[tuple[str, str]], kinds: str) -> Iterable[tuple[str, str]]:
@@ -149,17 +165,3 @@ def matches(wanted: Reply, said: Reply) -> bool:
         return rest == (last,)
     code, text = last[:3], last[4:-1]
     return bool(rest) and rest[0].startswith(code) and rest[0][4:].startswith(text)
-
-
-def render(reverse_path: str, recipients: Iterable[str], content: bytes | None) -> str:
-    """A message as an `M:` line tells it; without content, for one that may have any."""
-    body = "*" if content is None else _escape(content)
-    return " -> ".join([reverse_path, *recipients]) + f" | {body}"
-
-
-def _escape(content: bytes) -> str:
-    text = content.decode("utf-8", "backslashreplace") if b"\\" not in content else ""
-    if not text and content:
-        text = content.replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")
-    known = {"\r": "\\r", "\n": "\\n", "\t": "\\t"}
-    return "".join(c if c.isprintable() else known.get(c, f"\\x{ord(c):02x}") for c in text)

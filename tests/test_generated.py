@@ -1,4 +1,4 @@
-"""Generated files are what their declarations say: run `python -m mailgw.config.render`."""
+"""Generated files are what their declarations say: run scripts/generate.py with .venv's Python."""
 
 from __future__ import annotations
 
@@ -12,22 +12,20 @@ import pytest
 
 from mailgw.config import load, read, render
 from mailgw.config.settings import KEYS
+from mailgw.document.schema import markdown_table
 
 ROOT = Path(__file__).parents[1]
 
 
-def test_the_example_is_up_to_date() -> None:
-    assert (ROOT / render.EXAMPLE).read_text(encoding="utf-8") == render.example()
+def test_the_generated_files_are_up_to_date(tmp_path: Path) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (tmp_path / "README.md").write_text(readme, encoding="utf-8")
 
+    _generate(tmp_path)
 
-def test_the_readmes_table_is_up_to_date() -> None:
-    readme = ROOT / render.README
-    text = readme.read_text(encoding="utf-8") if readme.exists() else _readme("old")
-
-    made = render.with_key_table(text)
-
-    assert render.key_table() in made
-    assert made == text or not readme.exists()
+    assert (tmp_path / "README.md").read_text(encoding="utf-8") == readme
+    made = (tmp_path / "mailgw.conf.example").read_text(encoding="utf-8")
+    assert (ROOT / "mailgw.conf.example").read_text(encoding="utf-8") == made
 
 
 def test_the_example_runs_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,32 +66,33 @@ def test_the_table_shows_wildcards_as_they_are_written() -> None:
     assert "x-mq-*" not in render.key_table()
 
 
-@pytest.mark.parametrize("inside", ["", "\nold\n", "\n| `old` |\n"])
-def test_only_what_is_between_the_markers_is_replaced(inside: str) -> None:
-    made = render.with_key_table(_readme(inside))
+def test_only_what_is_between_the_markers_is_replaced(tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text("a <!-- keys -->old<!-- /keys --> b <!-- document --><!-- /document --> c")
 
-    assert made == _readme("\n" + render.key_table())
-    assert render.with_key_table(made) == made
+    _generate(tmp_path)
+
+    made = readme.read_text(encoding="utf-8")
+    assert "-->old" not in made
+    assert render.key_table() in made
+    assert markdown_table() in made
+    assert made.startswith("a <!-- keys -->\n|")
+    assert made.endswith("<!-- /document --> c")
 
 
-@pytest.mark.parametrize("text", ["", "no markers", "<!-- keys -->", "<!-- /keys -->"])
-def test_a_readme_without_both_markers_is_left_alone(text: str) -> None:
-    assert render.with_key_table(text) == text
+def test_a_readme_without_markers_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("no tables here")
+
+    with pytest.raises(subprocess.CalledProcessError):
+        _generate(tmp_path)
+
+    assert (tmp_path / "README.md").read_text() == "no tables here"
 
 
-def test_the_module_rewrites_both_files(tmp_path: Path) -> None:
-    (tmp_path / render.README).write_text(_readme("old"))
-
+def _generate(folder: Path) -> None:
     subprocess.run(
-        [sys.executable, "-m", "mailgw.config.render", str(tmp_path)],
+        [sys.executable, str(ROOT / "scripts" / "generate.py"), str(folder)],
         check=True,
         timeout=60,
         env=os.environ | {"PYTHONWARNINGS": "error"},
     )
-
-    assert (tmp_path / render.EXAMPLE).read_text() == render.example()
-    assert (tmp_path / render.README).read_text() == _readme("\n" + render.key_table())
-
-
-def _readme(inside: str) -> str:
-    return f"# mailgw\n\n{render.BEGIN}{inside}{render.END}\n\nMore.\n"

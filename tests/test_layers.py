@@ -21,9 +21,10 @@ TABLE = {
     "cli": "*",
     "process": "*",
     "intake": "checks document reports outlets plugins mail config observe smtp.reply",
-    # Policy reaches it through its Protocol `Decisions` only.
+    # Policy reaches it through its Protocol `Gate` only.
     "wire": "smtp mail config observe",
-    "gate": _RULE_ROOM,
+    # The events of the dialogue are what it is asked about.
+    "gate": f"{_RULE_ROOM} smtp.events",
     "checks": _RULE_ROOM,
     "document": _RULE_ROOM,
     "reports": _RULE_ROOM,

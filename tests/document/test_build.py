@@ -357,13 +357,15 @@ def test_a_dedupe_does_not_depend_on_who_else_got_the_mail() -> None:
 # --- mails from elsewhere ---------------------------------------------------------------
 
 _ROOT = Path(__file__).resolve().parents[2]
-_EMAILS = Path(os.environ.get("MAILGW_VECTORS", _ROOT.parent / "shared" / "vectors")) / "emails"
+_EMAILS = (
+    Path(os.environ.get("MAILGW_TEST_VECTORS", _ROOT.parent / "shared" / "vectors")) / "emails"
+)
 _FILES = sorted(path for path in _EMAILS.rglob("*") if path.is_file())
 
 
 @pytest.mark.skipif(
     not _FILES,
-    reason="LEFT OUT: no mails to read; MAILGW_VECTORS names the folder that holds emails/",
+    reason="LEFT OUT: no mails to read; MAILGW_TEST_VECTORS names the folder that holds emails/",
 )
 @pytest.mark.parametrize("path", _FILES, ids=lambda path: str(path.relative_to(_EMAILS)))
 def test_a_mail_from_elsewhere_comes_back_exactly(path: Path) -> None:

@@ -87,9 +87,7 @@ def test_smtplib_with_starttls_and_a_login(gateway: Gateway, certificate: Certif
 
 
 def test_smtplib_on_the_tls_port(gateway: Gateway, certificate: Certificate) -> None:
-    with smtplib.SMTP_SSL(
-        "localhost", gateway.secure_port, context=context(certificate)
-    ) as client:
+    with smtplib.SMTP_SSL("localhost", gateway.secure_port, context=context(certificate)) as client:
         client.sendmail("joe@there.test", ["bob@ours.test"], MESSAGE)
     [document] = gateway.consume()
     assert document["connection"]["secure"] is True

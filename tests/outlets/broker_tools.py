@@ -45,14 +45,21 @@ def fresh(word: str = "inbox") -> str:
     return f"{word}-{uuid.uuid4().hex[:8]}"
 
 
-def document(queue: str, body: bytes = b'{"recipient":"bob@ours.test"}') -> Publication:
+def document(
+    queue: str,
+    body: bytes = b'{"recipient":"bob@ours.test"}',
+    *,
+    dedupe: str = "d41d8cd9",
+    priority: int | None = None,
+) -> Publication:
     return Publication(
         queue=queue,
         body=body,
         message_id=uuid.uuid4().hex,
         transaction_id="t1",
-        dedupe="d41d8cd9",
+        dedupe=dedupe,
         received=datetime(2024, 5, 1, 8, 15, 42, tzinfo=UTC),
+        priority=priority,
     )
 
 

@@ -34,7 +34,7 @@ def settings(broker: RabbitMQ) -> Settings:
 
 async def test_a_published_document_is_on_the_queue_with_its_properties(broker: RabbitMQ) -> None:
     ours = settings(broker)
-    mail = replace(document(ours.inbox), priority=3)
+    mail = document(ours.inbox, priority=3)
 
     async with opened(Amqp(ours)) as outlet:
         await outlet.publish([mail])
@@ -285,7 +285,7 @@ async def test_properties_larger_than_a_frame_do_not_end_the_connection(broker: 
 
     async with opened(Amqp(ours)) as outlet:
         with pytest.raises(Unavailable):
-            await outlet.publish([replace(document(ours.inbox), dedupe="d" * 200_000)])
+            await outlet.publish([document(ours.inbox, dedupe="d" * 200_000)])
         await outlet.publish([document(ours.inbox)])
 
 

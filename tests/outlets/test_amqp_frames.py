@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import pamqp.frame
@@ -16,14 +15,26 @@ from pamqp.header import ContentHeader
 from mailgw.mail.publication import Publication
 from mailgw.outlets.amqp_frames import Framer
 
-WELCOME = Publication(
-    queue="inbox",
-    body=b'{"recipient":"bob@ours.test"}',
-    message_id="k3x9a1",
-    transaction_id="t1",
-    dedupe="d41d8cd9",
-    received=datetime(2024, 5, 1, 8, 15, 42, tzinfo=UTC),
-)
+
+def welcome(
+    *,
+    queue: str = "inbox",
+    message_id: str = "k3x9a1",
+    dedupe: str = "d41d8cd9",
+    priority: int | None = None,
+) -> Publication:
+    return Publication(
+        queue=queue,
+        body=b'{"recipient":"bob@ours.test"}',
+        message_id=message_id,
+        transaction_id="t1",
+        dedupe=dedupe,
+        received=datetime(2024, 5, 1, 8, 15, 42, tzinfo=UTC),
+        priority=priority,
+    )
+
+
+WELCOME = welcome()
 
 
 def read(pieces: list[bytes]) -> tuple[Basic.Publish, ContentHeader, list[ContentBody]]:
@@ -62,7 +73,7 @@ def test_a_publication_is_mandatory_persistent_and_carries_its_ids() -> None:
 def test_settings_show_in_the_properties() -> None:
     chosen = framer(exchange="mail", persistent=False, gzipped=True)
 
-    publish, header, _ = read(list(chosen.frames(replace(WELCOME, priority=4), b"...")))
+    publish, header, _ = read(list(chosen.frames(welcome(priority=4), b"...")))
 
     assert publish.exchange == "mail"
     assert header.properties.delivery_mode == 1
@@ -84,7 +95,7 @@ def test_a_body_of_any_size_arrives_whole_in_frames_that_fit(size: int) -> None:
 
 @given(queue=st.text(max_size=60), message_id=st.text(min_size=1, max_size=60), dedupe=st.text())
 def test_any_text_that_fits_is_carried_as_it_is(queue: str, message_id: str, dedupe: str) -> None:
-    publication = replace(WELCOME, queue=queue, message_id=message_id, dedupe=dedupe)
+    publication = welcome(queue=queue, message_id=message_id, dedupe=dedupe)
 
     publish, header, _ = read(list(framer().frames(publication, b"{}")))
 
@@ -95,4 +106,4 @@ def test_any_text_that_fits_is_carried_as_it_is(queue: str, message_id: str, ded
 
 def test_a_queue_name_that_amqp_cannot_carry_is_refused() -> None:
     with pytest.raises(ValueError, match="256 octets"):
-        list(framer().frames(replace(WELCOME, queue="q" * 256), b"{}"))
+        list(framer().frames(welcome(queue="q" * 256), b"{}"))

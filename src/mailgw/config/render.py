@@ -1,26 +1,18 @@
 """Texts made from the declarations: the example file, the README's table, show-config.
 
-`python -m mailgw.config.render [FOLDER]` rewrites mailgw.conf.example there, and the
-table in README.md where that file exists.
+`scripts/generate.py` writes them into the files that hold them.
 """
 
 from __future__ import annotations
 
 import re
-import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from types import MappingProxyType
 
 from mailgw.config.declare import Key, declared
 from mailgw.config.sections.known import LATER, SENDING
 from mailgw.config.settings import SECTIONS, Line
-
-EXAMPLE = "mailgw.conf.example"
-README = "README.md"
-BEGIN = "<!-- keys -->"
-END = "<!-- /keys -->"
 
 # What the example sets, so that it runs as it is: on this machine alone, without a broker.
 _EXAMPLE_VALUES: Mapping[str, str] = MappingProxyType(
@@ -75,15 +67,6 @@ def key_table() -> str:
     )
 
 
-def with_key_table(readme: str) -> str:
-    """`readme` with the table between its markers made anew; unchanged where it has none."""
-    before, begin, rest = readme.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        return readme
-    return f"{before}{begin}\n{key_table()}{end}{after}"
-
-
 def table(lines: Sequence[Line]) -> str:
     """The lines of show-config in aligned columns."""
     head = ("key", "value", "default", "from")
@@ -102,15 +85,6 @@ def table(lines: Sequence[Line]) -> str:
         + "\n"
         for row in rows
     )
-
-
-def rewrite(folder: Path) -> None:
-    """Write the generated texts into `folder`."""
-    (folder / EXAMPLE).write_text(example(), encoding="utf-8")
-    readme = folder / README
-    if readme.exists():
-        text = readme.read_text(encoding="utf-8")
-        readme.write_text(with_key_table(text), encoding="utf-8")
 
 
 def _setting(key: Key) -> str:
@@ -140,7 +114,3 @@ def _literal(text: str) -> str:
 
 def _names(names: Iterable[str]) -> str:
     return ", ".join(f"`{name}`" for name in names)
-
-
-if __name__ == "__main__":
-    rewrite(Path(*sys.argv[1:2]))

@@ -32,6 +32,7 @@ class Confirm(asyncio.Future[object]):
     def __init__(self, message_id: str, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop=loop)
         self.message_id = message_id
+        self.tag = 0  # the broker's number for it, once it is written
 
     def set_exception(self, exception: type[BaseException] | BaseException, /) -> None:
         """As the library's, but a return that comes in the moment of giving up is no error."""
@@ -42,8 +43,9 @@ class Confirm(asyncio.Future[object]):
 class Publisher:
     """Publishes on `channel`, which must be in confirm mode and used by nobody else.
 
-    `settled` is called once for each message that `send` took. `run` does the writing;
-    whoever runs it calls `fail` when it or the channel has ended.
+    `settled` is called once for each message that `send` took, when the broker owes
+    nothing for it any more. `run` does the writing; whoever runs it calls `fail` when it
+    or the channel has ended.
     """
 
     def __init__(self, channel: Channel, framer: Framer, settled: Callable[[], None]) -> None:
@@ -122,7 +124,7 @@ class Publisher:
     def _number(self, confirm: Confirm) -> None:
         # The broker counts the messages of a channel and confirms by that number.
         self._channel.delivery_tag += 1
-        tag = self._channel.delivery_tag
+        confirm.tag = tag = self._channel.delivery_tag
         self._channel.confirmations[tag] = confirm
         self._channel.message_id_delivery_tag[confirm.message_id] = tag
 
@@ -140,6 +142,24 @@ class Publisher:
         await written
 
     def _settle(self, confirm: Confirm) -> None:
+        if self._is_owed(confirm):
+            # Given up, but the broker has it: neither its place nor its id is free
+            # before the broker says so, or a frozen one would be sent ever more.
+            heir = Confirm(confirm.message_id, self._loop)
+            heir.tag = confirm.tag
+            self._channel.confirmations[heir.tag] = heir
+            self._unsettled[heir.message_id] = heir
+            heir.add_done_callback(self._settle)
+            return
+        if not confirm.cancelled():
+            confirm.exception()  # perhaps nobody waits for it any more
         del self._unsettled[confirm.message_id]
         self._channel.message_id_delivery_tag.pop(confirm.message_id, None)
         self._on_settled()
+
+    def _is_owed(self, confirm: Confirm) -> bool:
+        return (
+            confirm.cancelled()
+            and self._lost is None
+            and self._channel.confirmations.get(confirm.tag) is confirm
+        )

@@ -88,6 +88,11 @@ class House:
     tls: ssl.SSLContext | None = None
     spool_directory: Path | None = None
 
+    @property
+    def handshake(self) -> float:
+        """How long a client may take to shake hands, in seconds."""
+        return min(_HANDSHAKE, self.patience)
+
 
 class Conversation:
     """Receives from a Link, which it answers; `done` is called when all is over."""
@@ -114,6 +119,7 @@ class Conversation:
         self._recipients: list[Recipient] = []
         self._content: Spool | None = None
         self._spool_failed = False
+        self._handshaking = False
         self._taken = 0
         self.peer = peer
         link.receiver = self
@@ -174,6 +180,8 @@ class Conversation:
         self._draining = True
         if self._waiting is None:
             self._say_last(reply.SHUTTING_DOWN)
+        elif self._handshaking:
+            self._waiting.cancel()
 
     def check_deadline(self, now: float) -> None:
         """Called about once a second: nobody needs a finer clock, or one of their own."""
@@ -344,7 +352,11 @@ class Conversation:
         self._flush()
         if self._house.tls is None or self._session.closed:
             return
-        early = await self._link.start_tls(self._house.tls, _HANDSHAKE)
+        # The deadline of decisions does not count here: the client is at work, not we.
+        self._deadline = self._loop.time() + self._house.handshake
+        self._handshaking = True
+        early = await self._link.start_tls(self._house.tls, self._house.handshake)
+        self._handshaking = False
         if early is None or self._link.transport is None:
             log.info("tls.failed", id=self.peer.connection_id)
             return
