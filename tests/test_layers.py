@@ -44,7 +44,7 @@ HOMES = {
     "click": "cli/*",
     "msgspec": "document/*",
     "netaddr": "config/networks.py",
-    "pamqp": "outlets/amqp*.py",  # the types of aiormq's arguments
+    "pamqp": "outlets/amqp*.py",
     "uvloop": "process/*",
 }
 

@@ -9,12 +9,16 @@ from dataclasses import dataclass
 
 from mailgw.document.build import Builder, Built
 from mailgw.mail.publication import Publication
+from mailgw.mail.trace import hops
 from mailgw.mail.transaction import Message
 from mailgw.observe import log
 from mailgw.outlets.router import Queues
 from mailgw.plugins import Output, Unavailable, Undeliverable
 from mailgw.smtp import reply
 from mailgw.smtp.reply import Reply
+
+# RFC 5321 6.3: a loop is assumed from a count, at least 100.
+MOST_HOPS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +32,8 @@ class Intake:
     async def message(self, message: Message) -> Reply:
         """Make it safe and say so, or say why not. Closes the message's content."""
         try:
+            if hops(message.content.read()) > MOST_HOPS:
+                return self._refuse_loop(message)
             documents = self.builder.build(message)
         except OSError as trouble:  # the spool cannot be read back
             log.error("spool.failed", id=message.peer.connection_id, reason=trouble.strerror)
@@ -37,6 +43,12 @@ class Intake:
         answer = await self._publish(message, documents)
         self._log(message, documents, answer)
         return answer
+
+    def _refuse_loop(self, message: Message) -> Reply:
+        log.warning(
+            "message.loop", id=message.peer.connection_id, transaction=message.transaction_id
+        )
+        return reply.MAIL_LOOP
 
     async def _publish(self, message: Message, documents: list[Built]) -> Reply:
         publications = [self._publication(message, document) for document in documents]

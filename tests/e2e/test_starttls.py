@@ -12,6 +12,7 @@ import pytest
 from client import Client
 from conftest import Certificate
 from gateway import Gateway, content, running
+from rabbitmq import wait_until
 
 MESSAGE = b"Subject: hello\r\n\r\nHello.\r\n"
 ANNA = "AUTH PLAIN AGFubmEAb3BlbnNlc2FtZQ=="
@@ -155,15 +156,17 @@ def test_a_failed_handshake_leaves_nobody_to_wait_for(
     gateway: Callable[..., Gateway], certificate: Certificate
 ) -> None:
     server = gateway(certificate.keys)
-    before = server.descriptors()
-    for _ in range(5):
+    at_first = 0
+    for count in range(1, 6):
         with Client(server.port) as client:
             client.hello()
             client.ask("STARTTLS")
             client.send(b"EHLO plain.test\r\n")
             assert client.ended()
-    server.saw("client.gone", 5)
-    assert server.descriptors() == before
+        server.saw("client.gone", count)
+        # The first client makes the event loop open one of its own.
+        at_first = at_first or server.descriptors()
+    wait_until(lambda: server.descriptors() <= at_first, "the sockets are closed")
     assert server.stop() == 0
     assert "clients=0" in server.log
 

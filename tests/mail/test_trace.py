@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mailgw.mail.headers import read_fields
 from mailgw.mail.peer import Peer, Tls
-from mailgw.mail.trace import received_field
+from mailgw.mail.trace import hops, received_field
 
 NOON = datetime(2024, 5, 1, 12, 0, 0, tzinfo=UTC)
 PEER = Peer(
@@ -100,3 +100,17 @@ def test_whatever_the_client_is_called_there_is_one_field_with_short_lines(helo:
         read.value,
     )
     assert all(len(line) < 998 for line in field.split(b"\r\n"))
+
+
+@pytest.mark.parametrize(
+    ("content", "count"),
+    [
+        (b"", 0),
+        (b"Subject: none\r\n\r\nReceived: in the body\r\n", 0),
+        (b"Received: a\r\nreceived: b\r\n\tby c\r\nSubject: two\r\n\r\n", 2),
+        (b"X-Received: no\r\nReceived: " + b"a" * 2000 + b"\r\n\r\n", 1),
+        (b"Received: a\n" * 120 + b"\nbody", 120),
+    ],
+)
+def test_hops_are_the_received_fields_of_the_header_block(content: bytes, count: int) -> None:
+    assert hops(content) == count

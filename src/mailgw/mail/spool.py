@@ -7,6 +7,7 @@ kernel removes it with the last descriptor, also when the process is killed.
 from __future__ import annotations
 
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -51,5 +52,7 @@ class Spool:
     def close(self) -> None:
         self._chunks = []
         if self._file is not None:
-            self._file.close()
+            # What a full disk did not take is tried again here; nobody wants it any more.
+            with suppress(OSError):
+                self._file.close()
             self._file = None

@@ -1,4 +1,4 @@
-"""The trace field that we put on top of a message (RFC 5321 4.4).
+"""Trace fields (RFC 5321 4.4): the one that we put on top of a message, and how many it has.
 
 Law: what a stranger said stays inside its place in the field. A client's own name is
 reduced to the characters of a domain or an address literal, so it can neither end
@@ -12,6 +12,7 @@ import re
 from datetime import UTC, datetime
 from email.utils import format_datetime
 
+from mailgw.mail.headers import header_end
 from mailgw.mail.peer import Peer
 
 # RFC 5322 2.1.1: lines of 78 characters for the reader, never more than 998.
@@ -19,6 +20,12 @@ _LINE = 78
 # RFC 1035 2.3.4: no domain name is longer.
 _LONGEST_NAME = 255
 _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9.:_\[\]-]")
+
+
+def hops(content: bytes) -> int:
+    """How many servers the message has passed: its Received fields."""
+    header = content[: header_end(content)].lower()
+    return header.count(b"\nreceived:") + header.startswith(b"received:")
 
 
 def received_field(

@@ -95,7 +95,8 @@ def parse(line: bytes, grammar: Grammar) -> Command | Reply:
         return reply.BAD_ARGUMENT
     verb, _, argument = text.partition(" ")
     parser = _PARSERS.get(verb.upper())
-    if parser is None:
+    # upper() makes S and I of a long s and a dotless i: "R\u017fET" is no RSET.
+    if parser is None or not verb.isascii():
         foreign = verb.upper() in _FOREIGN or verb.startswith("SSH-")
         return reply.NOT_SMTP if foreign else reply.UNKNOWN_COMMAND
     if not argument.isprintable():
@@ -114,7 +115,7 @@ def _helo(argument: str, _: Grammar) -> Command | Reply:
 
 def _auth(argument: str, _: Grammar) -> Command | Reply:
     mechanism, _space, initial = argument.partition(" ")
-    if not mechanism or " " in initial:
+    if not mechanism or not mechanism.isascii() or " " in initial:
         return reply.BAD_ARGUMENT
     return Auth(mechanism.upper(), initial or None)
 
@@ -226,9 +227,12 @@ def _parameters(rest: str) -> dict[str, str | None] | Reply:
         if parameter is None:
             return reply.BAD_PARAMETER
         keyword = parameter[1].upper()
-        if keyword in parameters:
+        value: str | None = parameter[2]
+        # RFC 6533 3: ORCPT is the one whose value may be UTF-8.
+        foreign = value is not None and not value.isascii() and keyword != "ORCPT"
+        if keyword in parameters or foreign:
             return reply.BAD_PARAMETER
-        parameters[keyword] = parameter[2]
+        parameters[keyword] = value
     return parameters
 
 

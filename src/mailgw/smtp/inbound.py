@@ -13,6 +13,9 @@ LONGEST_COMMAND = 2048
 # RFC 4954 4: AUTH and the lines of its exchange.
 LONGEST_AUTH_LINE = 12288
 
+# RFC 8446 5.1: the first octet of TLS, on a plain port. No SMTP command begins with it.
+_TLS_HANDSHAKE = b"\x16"
+
 
 class Inbound:
     """`buffer` from `position` on is unread."""
@@ -54,6 +57,8 @@ class Inbound:
         if self._discard:
             self._discard -= len(self.take(self._discard))
         begin, end = self.position, self.buffer.find(b"\n", self.position)
+        if self.buffer.startswith(_TLS_HANDSHAKE, begin) and not self._discarding_line:
+            return reply.NOT_SMTP
         if end < 0:
             return self._bound(auth)
         self.position = end + 1
@@ -80,7 +85,4 @@ class Inbound:
         if self._discarding_line or waiting >= self._longest(self.position, auth):
             self._discarding_line = True
             self.clear()
-        elif self.buffer[self.position] == 0x16:
-            # A TLS handshake on a plain port: no SMTP command begins with this octet.
-            return reply.NOT_SMTP
         return None

@@ -50,7 +50,9 @@ class Refusal(Exception):
 def _clean(line: str) -> str:
     if not line.isprintable():
         line = "".join(c if c.isprintable() else "?" for c in line)
-    return line[:_LONGEST_TEXT]
+    if len(line) * 4 > _LONGEST_TEXT:
+        line = line.encode("utf-8")[:_LONGEST_TEXT].decode("utf-8", "ignore")
+    return line
 
 
 # --- it went well -----------------------------------------------------------------

@@ -28,6 +28,7 @@ Outcome = events.Event | Reply | None
 # What a client may do for nothing, in errors and in tenths of one: see `_say`.
 _ERROR = 10
 _NUISANCE = 1
+_SMALL_CHUNK = 512
 
 
 class State(Enum):
@@ -35,6 +36,7 @@ class State(Enum):
 
     ARRIVED = auto()  # nothing was said yet, not even by us
     GREETED = auto()  # banner said, EHLO wanted
+    TURNED_AWAY = auto()  # a refusal said instead, QUIT wanted
     READY = auto()  # EHLO done, no transaction
     MAIL = auto()  # reverse-path taken
     RCPT = auto()  # and a recipient
@@ -50,7 +52,7 @@ class State(Enum):
 
 
 _IN_TRANSACTION = frozenset({State.MAIL, State.RCPT, State.CHUNKS})
-_BETWEEN_TRANSACTIONS = frozenset({State.ARRIVED, State.GREETED, State.READY})
+_BETWEEN_TRANSACTIONS = frozenset({State.ARRIVED, State.GREETED, State.TURNED_AWAY, State.READY})
 _READING = frozenset({State.DATA, State.CHUNK})
 # Stands for "the bytes come by DATA".
 _NO_CHUNK = command.Bdat(0, False)
@@ -149,7 +151,8 @@ class Session:
                 self._say(answer)
             case events.Connected():
                 self._say(answer)
-                self._advance(answer, State.GREETED)
+                if self._state is State.ARRIVED:
+                    self._state = State.GREETED if answer.positive else State.TURNED_AWAY
             case events.Hello():
                 self._answer_hello(asked, answer)
             case events.StartTls():
@@ -232,7 +235,9 @@ class Session:
             case events.Reset():
                 return self._reset(asked)
             case events.Hello():
-                return self._ask(asked)
+                # RFC 5321 3.1: whom 554 greeted is heard until it says QUIT, in vain.
+                turned_away = self._state is State.TURNED_AWAY
+                return reply.BAD_SEQUENCE if turned_away else self._ask(asked)
             case events.StartTls():
                 return self._starttls(asked)
             case command.Auth():
@@ -414,7 +419,9 @@ class Session:
         complete = ended and self._chunk.last
         if ended and not complete:
             self._state = State.CHUNKS
-            self._say(Reply(250, "0.0", f"{self._chunk.size} octets received"))
+            # Small chunks, for ever, are no way to send a message.
+            strain = _NUISANCE if self._chunk.size < _SMALL_CHUNK else 0
+            self._say(Reply(250, "0.0", f"{self._chunk.size} octets received"), strain)
         return self._body.take(octets, last=complete), complete
 
     def _refuse_message(self, answer: Reply) -> events.Event:

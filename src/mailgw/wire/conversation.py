@@ -95,7 +95,10 @@ class House:
 
 
 class Conversation:
-    """Receives from a Link, which it answers; `done` is called when all is over."""
+    """Receives from a Link, which it answers; `done` is called when all is over.
+
+    `secure`: TLS comes first, and the link starts when it is there.
+    """
 
     def __init__(
         self,
@@ -103,13 +106,14 @@ class Conversation:
         peer: Peer,
         house: House,
         *,
+        secure: bool,
         auth_in_clear: bool,
         done: Callable[[Conversation], None],
     ) -> None:
         self._link = link
         self._house = house
-        self._auth_in_clear = auth_in_clear
         self._done = done
+        self._session = Session(house.rules, tls=secure, auth_in_clear=auth_in_clear)
         self._loop = asyncio.get_running_loop()
         self._deadline = self._loop.time() + house.patience
         self._waiting: asyncio.Task[None] | None = None
@@ -131,9 +135,6 @@ class Conversation:
         tls = negotiated(transport) if transport is not None else None
         if tls is not None:
             self.peer = replace(self.peer, tls=tls)
-        self._session = Session(
-            self._house.rules, tls=tls is not None, auth_in_clear=self._auth_in_clear
-        )
         log.info(
             "client.connected",
             id=self.peer.connection_id,
@@ -370,15 +371,18 @@ class Conversation:
     # --- the transaction ------------------------------------------------------------
 
     def _keep(self, octets: bytes) -> None:
+        # After a failure the message is read to its end and refused there, so the session
+        # stands; what has come of it, and what still comes, takes no room.
+        if self._spool_failed:
+            return
         if self._content is None:
             self._content = Spool(self._house.spool_memory, self._house.spool_directory)
         try:
             self._content.write(octets)
         except OSError as trouble:
-            # The message is read to its end and refused there, so the session stands.
-            if not self._spool_failed:
-                log.error("spool.failed", id=self.peer.connection_id, reason=trouble.strerror)
+            log.error("spool.failed", id=self.peer.connection_id, reason=trouble.strerror)
             self._spool_failed = True
+            self._content.close()
 
     def _credit(self, octets: int) -> None:
         """Octets of a message earn time, so that a trickle runs out of it."""

@@ -22,10 +22,11 @@ from mailgw.wire.transport import Link
 _BACKLOG = 1024
 # So that a flood of new clients cannot keep the others from being served.
 _ACCEPTS_AT_ONCE = 64
-_TLS_HANDSHAKE = 30.0
 # The machine is out of something; asking again at once would only burn a core.
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _EXHAUSTED_PAUSE = 0.5
+# What the socket module calls an address: host and port come first.
+_Address = tuple[str, int] | tuple[str, int, int, int]
 # How often deadlines are looked at, in seconds.
 _SWEEP = 1.0
 
@@ -138,13 +139,13 @@ class Listener:
     def _accept(self) -> None:
         for _ in range(_ACCEPTS_AT_ONCE):
             try:
-                sock, _address = self._endpoint.sock.accept()
+                sock, remote = self._endpoint.sock.accept()
             except (BlockingIOError, ConnectionAbortedError, InterruptedError):
                 return
             except OSError as trouble:
                 self._pause(trouble)
                 return
-            task = self._loop.create_task(self._admit(sock))
+            task = self._loop.create_task(self._admit(sock, remote))
             self._arriving.add(task)
             task.add_done_callback(self._arrived)
 
@@ -156,19 +157,16 @@ class Listener:
         self._loop.remove_reader(self._endpoint.sock)
         self._resume = self._loop.call_later(_EXHAUSTED_PAUSE, self.start)
 
-    async def _admit(self, sock: socket.socket) -> None:
-        try:
-            sock.setblocking(False)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            peer = _peer(sock, self._house.identifiers.next())
-        except OSError:  # gone before it was looked at
-            sock.close()
-            return
+    async def _admit(self, sock: socket.socket, remote: _Address) -> None:
+        sock.setblocking(False)
+        local = sock.getsockname()
+        peer = Peer(self._house.identifiers.next(), remote[0], remote[1], local[0], local[1])
         link = Link()
         conversation = Conversation(
             link,
             peer,
             self._house,
+            secure=self._tls is not None,
             auth_in_clear=peer.remote_ip in self._auth_in_clear,
             done=self._leave,
         )
@@ -178,11 +176,17 @@ class Listener:
                 await self._loop.connect_accepted_socket(lambda: link, sock)
             else:
                 await self._loop.connect_accepted_socket(
-                    lambda: link, sock, ssl=self._tls, ssl_handshake_timeout=_TLS_HANDSHAKE
+                    lambda: link,
+                    sock,
+                    ssl=self._tls,
+                    ssl_handshake_timeout=self._house.handshake,
                 )
         except OSError as trouble:
             log.info("tls.failed", id=peer.connection_id, peer=peer.remote_ip, reason=trouble)
             self._leave(conversation)
+        except asyncio.CancelledError:
+            self._leave(conversation)
+            raise
 
     def _arrived(self, task: asyncio.Task[None]) -> None:
         self._arriving.discard(task)
@@ -195,8 +199,3 @@ class Listener:
         self.conversations.discard(conversation)
         if self.idle:
             self._on_idle()
-
-
-def _peer(sock: socket.socket, connection_id: str) -> Peer:
-    remote, local = sock.getpeername(), sock.getsockname()
-    return Peer(connection_id, remote[0], remote[1], local[0], local[1])

@@ -68,6 +68,8 @@ class Link(asyncio.Protocol):
         self.receiver.writable()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self.transport is None:
+            return
         self.transport = None
         if self._farewell is not None:
             self._farewell.cancel()
@@ -108,7 +110,7 @@ class Link(asyncio.Protocol):
     async def start_tls(self, context: ssl.SSLContext, timeout: float) -> bytes | None:
         """Shake hands. Gives what the client sent right behind its handshake, in TLS.
 
-        None if it failed, and the connection is gone then.
+        None if it failed or was cancelled, and the connection is gone then.
         """
         if self.transport is None:
             return None
@@ -120,12 +122,14 @@ class Link(asyncio.Protocol):
             upgraded = await asyncio.get_running_loop().start_tls(
                 self.transport, self, context, server_side=True, ssl_handshake_timeout=timeout
             )
-        except OSError:  # ssl.SSLError and time-outs are among them
+        except (OSError, asyncio.CancelledError):  # ssl.SSLError and time-outs are among them
             upgraded = None
         finally:
             self._early = None
         if upgraded is None or self.transport is None:
+            # Event loops differ in whether they tell that such a connection is lost.
             self.abort()
+            self.transport = None
             return None
         self.transport = upgraded
         return b"".join(early)

@@ -1,0 +1,147 @@
+"""SIGTERM: what was begun is finished, what got 250 is there."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from client import Client
+from gateway import Gateway, content
+from parts import needs
+from rabbitmq import RabbitMQ, wait_until
+
+MESSAGE = b"Subject: hello\r\n\r\nHello.\r\n"
+SHUTTING_DOWN = "421 4.3.2 "
+
+
+def test_idle_clients_are_told_and_the_exit_is_clean(gateway: Callable[..., Gateway]) -> None:
+    server = gateway()
+    with Client(server.port) as greeted, Client(server.port) as ready:
+        greeted.reply()
+        ready.hello()
+        server.signal()
+        assert greeted.reply().startswith(SHUTTING_DOWN)
+        assert ready.reply().startswith(SHUTTING_DOWN)
+        assert greeted.reply() == ready.reply() == ""
+    assert server.wait() == 0
+    assert "Traceback" not in server.log
+
+
+def test_a_transaction_under_way_is_finished_and_newcomers_are_refused(
+    gateway: Callable[..., Gateway],
+) -> None:
+    server = gateway()
+    with Client(server.port) as client:
+        client.hello()
+        client.ask("MAIL FROM:<joe@there.test>")
+        server.signal()
+        server.saw("serve.draining")
+        with pytest.raises(ConnectionRefusedError):
+            Client(server.port)
+        assert client.ask("RCPT TO:<bob@ours.test>").startswith("250 ")
+        assert client.ask("DATA").startswith("354 ")
+        client.send(MESSAGE + b".\r\n")
+        assert client.reply().startswith("250-2.0.0 ")
+        assert client.reply().startswith(SHUTTING_DOWN)
+        assert client.reply() == ""
+    assert server.wait() == 0
+    [document] = server.consume()
+    assert content(document) == MESSAGE
+
+
+def test_no_second_transaction_is_begun(gateway: Callable[..., Gateway]) -> None:
+    server = gateway()
+    with Client(server.port) as client:
+        client.hello()
+        client.transaction()
+        server.signal()
+        server.saw("serve.draining")
+        client.send(MESSAGE + b".\r\nMAIL FROM:<joe@there.test>\r\n")
+        assert client.reply().startswith("250-2.0.0 ")
+        assert client.reply().startswith(SHUTTING_DOWN)
+        assert client.ended()
+    assert server.wait() == 0
+    assert len(server.consume()) == 1
+
+
+def test_who_asks_twice_does_not_wait_for_clients(gateway: Callable[..., Gateway]) -> None:
+    server = gateway()
+    with Client(server.port) as client:
+        client.hello()
+        client.transaction()
+        client.send(b"half a mess")
+        server.signal()
+        server.saw("serve.draining")
+        begin = time.monotonic()
+        server.signal()
+        assert client.reply().startswith(SHUTTING_DOWN)
+        assert server.wait() == 0
+        assert time.monotonic() - begin < 10
+    assert server.consume() == []
+
+
+class Ledger:
+    """Clients that send until they are told to go, and write down what got 250."""
+
+    def __init__(self, port: int, clients: int) -> None:
+        self.promised: set[str] = set()
+        self.refused = 0
+        self._port = port
+        self._threads = [threading.Thread(target=self._send) for _ in range(clients)]
+        for thread in self._threads:
+            thread.start()
+
+    def join(self) -> None:
+        for thread in self._threads:
+            thread.join(60)
+            assert not thread.is_alive()
+
+    def _send(self) -> None:
+        while True:
+            try:
+                with Client(self._port) as client:
+                    client.hello()
+                    while (said := client.mail(MESSAGE)).startswith("250-2.0.0 "):
+                        self.promised.add(said.split()[-3])
+            except ConnectionRefusedError:
+                return
+            except (OSError, AssertionError):
+                continue
+            self.refused += 1
+
+
+def under_load(server: Gateway) -> Ledger:
+    """Take mail from many clients, and be asked to end amid it."""
+    ledger = Ledger(server.port, clients=8)
+    try:
+        wait_until(lambda: len(ledger.promised) > 100, "mail comes")
+        server.signal()
+        assert server.wait(60) == 0
+    finally:
+        server.close()
+        ledger.join()
+    return ledger
+
+
+def test_nothing_that_got_250_is_missing_in_the_embedded_queue(
+    gateway: Callable[..., Gateway],
+) -> None:
+    server = gateway()
+    ledger = under_load(server)
+    documents = server.consume()
+    assert {document["message-id"] for document in documents} == ledger.promised
+    assert len(documents) == len(ledger.promised)
+
+
+@needs("rabbitmq")
+def test_nothing_that_got_250_is_missing_in_the_broker(
+    gateway: Callable[..., Gateway], broker: RabbitMQ
+) -> None:
+    server = gateway({"rabbitmq-address": broker.url, "rabbitmq-inbox": "shutdown-inbox"})
+    ledger = under_load(server)
+    documents = server.consume("shutdown-inbox")
+    assert {document["message-id"] for document in documents} == ledger.promised
+    assert len(documents) == len(ledger.promised)
