@@ -27,10 +27,11 @@ _TIMES_SMTP_SINK = 1.0
 _SHARE_OF_BARE = 0.6
 
 _REMARKS = """\
-One process each, 50 sessions of smtp-source, loopback. mailgw writes its log, to /dev/null;
-aiosmtpd's is off, smtp-sink has none. "server", "source", "others": share of one core that
-the server, smtp-source and the rest of the machine used. Where smtp-source is the
-bottleneck, the server could do more: compare CPU time. Medians; ratios are round by round.
+One process each, 50 sessions of smtp-source, loopback. mailgw writes its log, to /dev/null,
+and makes no JSON here; aiosmtpd's log is off, smtp-sink has none. "server", "source" and
+"others" are the shares of one core that the server, smtp-source and the rest of the machine
+used. Where smtp-source is the bottleneck the server could do more: compare CPU time.
+Medians; ratios are round by round.
 """
 
 

@@ -20,7 +20,11 @@ class Client:
             # Before connecting: the window is announced in the first packet.
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
         self.socket.settimeout(_PATIENCE)
-        self.socket.connect(("127.0.0.1", port))
+        try:
+            self.socket.connect(("127.0.0.1", port))
+        except OSError:
+            self.socket.close()
+            raise
         self._unread = b""
 
     def __enter__(self) -> Client:

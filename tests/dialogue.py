@@ -20,7 +20,7 @@ were given; "| *" is any content. What is sent knows the escapes \r \n \t \\ \xN
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -119,7 +119,7 @@ def _take_turns(script: list[tuple[str, str]], turns: list[Turn]) -> None:
         )
 
 
-def _while(script: list[tuple[str, str]], kinds: str) -> Iterable[tuple[str, str]]:
+def _while(script: list[tuple[str, str]], kinds: str) -> Iterator[tuple[str, str]]:
     while script and script[0][0] in kinds:
         yield script.pop(0)
 

@@ -16,6 +16,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +152,24 @@ class Gateway:
     @property
     def _err(self) -> Path:
         return self.folder / "serve.err"
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """A certificate for "localhost" and who signed it, as files."""
+
+    chain: Path
+    key: Path
+    authority: Path
+
+    @property
+    def keys(self) -> dict[str, object]:
+        """The keys that make the gateway use it, with a TLS port behind the plain one."""
+        return {
+            "smtp-certificate": self.chain,
+            "smtp-key": self.key,
+            "smtp-secure-port": 0,
+        }
 
 
 @contextmanager

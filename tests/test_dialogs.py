@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -99,10 +99,12 @@ def at_random(seed: str, sent: bytes) -> Iterable[bytes]:
     return (sent[a:b] for a, b in pairwise([0, *places, len(sent)]))
 
 
-def assert_said(wanted: Iterable[dialogue.Reply], said: list[dialogue.Reply]) -> None:
+def assert_said(wanted: Iterable[dialogue.Reply], said: Sequence[dialogue.Reply]) -> None:
     wanted = list(wanted)
     same = [dialogue.matches(*both) for both in zip(wanted, said, strict=False)]
-    assert all(same) and len(wanted) == len(said), f"wanted {wanted}\nbut heard {said}"
+    told = f"wanted {wanted}\nbut heard {said}"
+    assert all(same), told
+    assert len(wanted) == len(said), told
 
 
 def assert_taken(wanted: tuple[Mail, ...], house: House) -> None:
@@ -221,7 +223,7 @@ def test_a_file_that_is_no_dialogue_is_refused(text: str) -> None:
 
 
 def test_a_silent_house_and_an_extra_reply_are_noticed() -> None:
-    banner = ("220 mx.example.test ESMTP mailgw",)
+    banner: dialogue.Reply = ("220 mx.example.test ESMTP mailgw",)
 
     for wanted, said in [([banner], []), ([], [banner]), ([banner], [banner, banner])]:
         with pytest.raises(AssertionError):

@@ -48,7 +48,8 @@ class Output(Protocol):
 
         Takes the whole transaction, because its 250 covers all recipients: a store can
         commit them as one. Raises Unavailable or Undeliverable; some of the documents may
-        be safe even then (delivery is at least once).
+        be safe even then (delivery is at least once). The caller has the deadline, and
+        cancels.
         """
 
     def trouble(self) -> Reply | None:

@@ -3,31 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import trustme
 
-from gateway import Gateway
-
-
-@dataclass(frozen=True)
-class Certificate:
-    """A certificate for "localhost" and who signed it, as files."""
-
-    chain: Path
-    key: Path
-    authority: Path
-
-    @property
-    def keys(self) -> dict[str, object]:
-        """The keys that make the gateway use it, with a TLS port behind the plain one."""
-        return {
-            "smtp-certificate": self.chain,
-            "smtp-key": self.key,
-            "smtp-secure-port": 0,
-        }
+from gateway import Certificate, Gateway
 
 
 @pytest.fixture(scope="session")

@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from client import Client
-from conftest import Certificate
-from gateway import Gateway, content, running
+from gateway import Certificate, Gateway, content, running
 from parts import needs
 
 MESSAGE = b"From: joe@there.test\r\nSubject: hello\r\n\r\nHello Bob.\r\n.dot\r\n"
@@ -95,7 +94,7 @@ def test_smtplib_on_the_tls_port(gateway: Gateway, certificate: Certificate) -> 
 
 
 def test_smtplib_with_addresses_in_other_scripts(gateway: Gateway) -> None:
-    subject = "Subject: Übung мир 世界\r\n\r\nبه فارسی\r\n".encode()
+    subject = "Subject: Übung мир 世界\r\n\r\nგამარჯობა\r\n".encode()
     with smtplib.SMTP("127.0.0.1", gateway.port) as client:
         client.ehlo()
         client.mail("дмитрий@пример.test", ["SMTPUTF8", "BODY=8BITMIME"])
@@ -107,6 +106,15 @@ def test_smtplib_with_addresses_in_other_scripts(gateway: Gateway) -> None:
     assert document["envelope"] == "дмитрий@пример.test"
     assert document["recipient"] == "jörg@köln.test"
     assert content(document) == subject
+
+
+def test_ipv6(tmp_path: Path) -> None:
+    with running(tmp_path, {"smtp-ip": "127.0.0.1;::1"}) as both:
+        with smtplib.SMTP("::1", both.ports[1]) as client:
+            client.sendmail("joe@there.test", ["bob@ours.test"], MESSAGE)
+        [document] = both.consume()
+    connection = document["connection"]
+    assert (connection["remote-ip"], connection["local-ip"]) == ("::1", "::1")
 
 
 @needs("swaks")

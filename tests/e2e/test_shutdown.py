@@ -83,6 +83,44 @@ def test_who_asks_twice_does_not_wait_for_clients(gateway: Callable[..., Gateway
     assert server.consume() == []
 
 
+def test_it_ends_at_once_while_the_broker_is_away(gateway: Callable[..., Gateway]) -> None:
+    server = gateway({"rabbitmq-address": "amqp://guest:guest@127.0.0.1:1/"})
+    with Client(server.port) as client:
+        client.hello()
+        assert client.ask("MAIL FROM:<>").startswith("451 4.3.0 ")
+        begin = time.monotonic()
+        assert server.stop() == 0
+        assert time.monotonic() - begin < 10
+
+
+@needs("rabbitmq")
+def test_a_broker_that_stands_still_holds_up_the_end_no_longer_than_a_confirm(
+    gateway: Callable[..., Gateway], broker: RabbitMQ
+) -> None:
+    server = gateway(
+        {
+            "rabbitmq-address": broker.url,
+            "rabbitmq-inbox": "shutdown-frozen",
+            "smtp-confirm-timeout": "2s",
+        }
+    )
+    with Client(server.port) as client:
+        client.hello()
+        wait_until(lambda: client.ask("MAIL FROM:<>").startswith("250 "), "it has joined", 60)
+        client.ask("RCPT TO:<bob@ours.test>")
+        client.ask("DATA")
+        broker.freeze()
+        try:
+            client.send(MESSAGE + b".\r\n")
+            server.signal()
+            assert client.reply().startswith("451 4.3.0 ")
+            assert client.reply().startswith(SHUTTING_DOWN)
+            assert server.wait() == 0
+        finally:
+            broker.thaw()
+    assert "Traceback" not in server.log
+
+
 class Ledger:
     """Clients that send until they are told to go, and write down what got 250."""
 

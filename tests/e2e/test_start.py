@@ -11,8 +11,7 @@ import pytest
 import trustme
 from cryptography.hazmat.primitives import serialization
 
-from conftest import Certificate
-from gateway import COMMAND, ENVIRONMENT
+from gateway import COMMAND, ENVIRONMENT, Certificate
 
 
 @pytest.fixture

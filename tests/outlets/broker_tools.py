@@ -106,6 +106,12 @@ async def end_of(act: Awaitable[None]) -> BaseException | None:
     return end
 
 
+async def within(seconds: float, act: Awaitable[None]) -> None:
+    """The deadline that a publish has from its caller."""
+    async with asyncio.timeout(seconds):
+        await act
+
+
 async def settle(*acts: asyncio.Task[None]) -> list[BaseException | None]:
     """How each act ended: None for success."""
     return list(await asyncio.gather(*acts, return_exceptions=True))

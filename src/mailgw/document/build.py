@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from binascii import b2a_base64
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
@@ -177,8 +177,6 @@ def _dedupe(reverse_path: str, recipient: str, digest: str) -> str:
 
 
 def _timestamp(received: datetime) -> str:
-    if received.tzinfo is not None:
-        received = received.astimezone(UTC)
     return received.isoformat(" ", "seconds")[:19]
 
 

@@ -68,7 +68,7 @@ class Gate:
         if not address.domain:
             # RFC 5321 4.5.1: postmaster without a domain is ours, if anything is.
             return bool(self.locals)
-        return self.locals.is_local(str(address))
+        return bool(self.locals) and self.locals.is_local(str(address))
 
     def _stranger_to_foreign(self, address: Address) -> Reply | None:
         if self.recipients == "local":

@@ -266,6 +266,10 @@ class LocalAddresses:
             raise BadLocalAddresses(bad)
         return cls(patterns)
 
+    def __bool__(self) -> bool:
+        """Whether any address is local at all."""
+        return any((self._exact, self._domains, self._below, self._substrings, self._expressions))
+
     def __contains__(self, address: str) -> bool:
         return self.is_local(address)
 

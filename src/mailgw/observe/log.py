@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import re
-import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 # Printable ASCII without the blank and the quotation mark: needs no quoting.
 _plain = re.compile(r"[!#-~]+").fullmatch
@@ -21,6 +22,13 @@ _plain = re.compile(r"[!#-~]+").fullmatch
 
 def _nowhere(_lines: str) -> None:
     """Where lines go until somebody says where."""
+
+
+def _to_stderr(lines: str) -> None:
+    # Past Python's buffers, which would keep what cannot be written. A full disk, or a
+    # reader who has gone, costs lines of the log and no mail.
+    with suppress(OSError):
+        os.write(2, lines.encode("utf-8", "backslashreplace"))
 
 
 _write: Callable[[str], object] = _nowhere
@@ -31,7 +39,7 @@ _stamp = ""
 def to_stderr() -> None:
     """Send all lines to standard error, those of libraries from WARNING on."""
     global _write
-    _write = sys.stderr.write
+    _write = _to_stderr
     logging.basicConfig(level=logging.WARNING, handlers=[_Handler()], force=True)
     logging.getLogger("mailgw").setLevel(logging.INFO)
 

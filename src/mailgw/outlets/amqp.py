@@ -3,8 +3,8 @@
 Every message is mandatory and confirmed. An ack is the only success. A message that
 came back, a nack, a channel or connection that went away and a confirm that does not
 come in time are "not safe": the client tries again, and the consumer knows a duplicate
-by its ids. Nothing is queued in here while the broker is away, and nothing waits longer
-than the caller's deadline.
+by its ids. Nothing is queued in here while the broker is away, and how long a publish may
+take is its caller's to say, who cancels it then.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _COMPRESS_ASIDE = 64 * 1024
 class Amqp:
     """The `Output` that publishes to RabbitMQ.
 
-    `confirm_timeout` bounds one `publish` in seconds, all waiting included.
+    `confirm_timeout` is how long `close` waits for confirms still owed, in seconds.
     `max_message` is the largest body the broker takes, in octets; without it, what the
     broker's version takes by default. `watch` is how often, in seconds, the log learns of
     a change that the broker's library does not report.
@@ -118,22 +118,19 @@ class Amqp:
         if trouble is not None or self._closing:
             raise Unavailable("amqp: not connected, or blocked", trouble or reply.TRY_AGAIN)
         self._under_way += 1
-        largest = 0
+        bodies = [publication.body for publication in publications]
         try:
-            async with asyncio.timeout(self._confirm_timeout):
-                bodies = [await self._encode(p) for p in publications]
-                largest = max(map(len, bodies), default=0)
-                self._check_size(largest)
-                await self._publish_all(publications, bodies)
-        except TimeoutError:
-            raise Unavailable(f"amqp: no confirm within {self._confirm_timeout} s") from None
+            if self._gzip:
+                bodies = [await _compressed(body) for body in bodies]
+            self._check_size(bodies)
+            await self._publish_all(publications, bodies)
         except PublishError as error:
             raise self._came_back(error) from None
         except DeliveryError:
             raise Unavailable("amqp: the broker said nack", reply.STORAGE_FULL) from None
         except (ChannelLost, ChannelInvalidStateError) as error:
             # Perhaps it was this one that the broker closed the channel for.
-            self._check_size(largest)
+            self._check_size(bodies)
             raise Unavailable(f"amqp: {error}") from None
         except ValueError as error:
             raise Unavailable(f"amqp: cannot be carried: {error}", reply.MISCONFIGURED) from None
@@ -159,14 +156,8 @@ class Amqp:
 
     # --- one transaction --------------------------------------------------------------
 
-    async def _encode(self, publication: Publication) -> bytes:
-        if not self._gzip:
-            return publication.body
-        if len(publication.body) <= _COMPRESS_ASIDE:
-            return compress(publication.body)
-        return await asyncio.to_thread(compress, publication.body)
-
-    def _check_size(self, size: int) -> None:
+    def _check_size(self, bodies: list[bytes]) -> None:
+        size = max(map(len, bodies), default=0)
         if size > self._limit:
             raise Undeliverable(f"amqp: {size} octets, and the broker takes {self._limit}")
 
@@ -352,3 +343,9 @@ class Amqp:
         if self._max_message is None:
             usual = (_LIMIT_BEFORE_4 if version_of(link) < (4,) else _LIMIT) - _MARGIN
             self._limit = min(usual, self._learned or usual)
+
+
+async def _compressed(body: bytes) -> bytes:
+    if len(body) <= _COMPRESS_ASIDE:
+        return compress(body)
+    return await asyncio.to_thread(compress, body)

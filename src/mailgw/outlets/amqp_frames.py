@@ -1,13 +1,16 @@
 """A publication as AMQP 0-9-1 says it: bytes, ready to be written to a channel.
 
-Pure: no connection, no clock. pamqp does the encoding; what never changes on a channel
-is encoded once.
+Pure: no connection, no clock. pamqp does the encoding, and as our messages look alike,
+once: the header is encoded with values of the right length, and each message puts its own
+in their places.
 """
 
 from __future__ import annotations
 
 import gzip
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import TypeVar
 
 from pamqp.base import Frame
 from pamqp.body import ContentBody
@@ -24,6 +27,11 @@ SCHEMA = 1
 _FRAME_OVERHEAD = 8
 # A short string has one octet for its length (4.2.5.3).
 _LONGEST_SHORT = 255
+# Of a timestamp's eight octets, those that are not zero in any year a datetime knows.
+_TIME_OCTETS = 5
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 def compress(body: bytes) -> bytes:
@@ -37,7 +45,7 @@ class Framer:
     `channel` and `frame_max` are what the connection negotiated.
     """
 
-    __slots__ = ("_channel", "_chunk", "_encoding", "_exchange", "_methods", "_mode")
+    __slots__ = ("_channel", "_chunk", "_encoding", "_exchange", "_headers", "_methods", "_mode")
 
     def __init__(
         self, channel: int, frame_max: int, *, exchange: str, persistent: bool, gzipped: bool
@@ -49,6 +57,7 @@ class Framer:
         self._encoding = "gzip" if gzipped else None
         self._mode = 2 if persistent else 1
         self._methods: dict[str, bytes] = {}
+        self._headers: dict[tuple[int, int, int | None], list[bytes]] = {}
 
     def frames(self, publication: Publication, body: bytes) -> Iterator[bytes]:
         """The frames that publish `body`, joined to pieces of moderate size.
@@ -68,36 +77,79 @@ class Framer:
     def _method(self, queue: str) -> bytes:
         frame = self._methods.get(queue)
         if frame is None:
-            _check_short(queue)
+            _check_short(len(queue.encode()))
             publish: Frame = Basic.Publish(
                 exchange=self._exchange, routing_key=queue, mandatory=True
             )
             frame = marshal(publish, self._channel)
-            # Bounded, in case somebody routes by what a message says.
-            if len(self._methods) < 1000:
-                self._methods[queue] = frame
+            _remember(self._methods, queue, frame)
         return frame
 
     def _header(self, publication: Publication, size: int) -> bytes:
-        _check_short(publication.message_id)
-        headers: FieldTable = {"x-mailgw-schema": SCHEMA, "x-mailgw-dedupe": publication.dedupe}
+        message_id, dedupe = publication.message_id.encode(), publication.dedupe.encode()
+        key = (len(message_id), len(dedupe), publication.priority)
+        constant = self._headers.get(key)
+        if constant is None:
+            constant = self._constant_parts(*key)
+            _remember(self._headers, key, constant)
+        time = int(publication.received.timestamp()).to_bytes(_TIME_OCTETS)
+        frame = constant[0]
+        own = [value for value in (size.to_bytes(8), dedupe, message_id, time) if value]
+        for value, behind in zip(own, constant[1:], strict=True):
+            frame += value + behind
+        return frame
+
+    def _constant_parts(
+        self, id_length: int, dedupe_length: int, priority: int | None
+    ) -> list[bytes]:
+        """The header frame without a message's size, dedupe, id and time: what is between."""
+        _check_short(id_length)
+        one, other = (
+            self._encoded_header(octet, id_length, dedupe_length, priority) for octet in (1, 2)
+        )
+        # A header has one frame; a longer one would end the whole connection.
+        if len(one) > self._chunk + _FRAME_OVERHEAD:
+            raise ValueError(f"{len(one)} octets of properties do not fit a frame")
+        # Where the two differ stand the message's own values; each has its length before
+        # it or a constant, so no two of them touch.
+        parts, inside = [bytearray()], False
+        for octet, counterpart in zip(one, other, strict=True):
+            if octet == counterpart:
+                parts[-1].append(octet)
+            elif not inside:
+                parts.append(bytearray())
+            inside = octet != counterpart
+        return [bytes(part) for part in parts]
+
+    def _encoded_header(
+        self, octet: int, id_length: int, dedupe_length: int, priority: int | None
+    ) -> bytes:
+        """A header frame all of whose own values consist of that octet."""
+        size = int.from_bytes(bytes([octet] * 8))
+        time = int.from_bytes(bytes([octet] * _TIME_OCTETS))
+        headers: FieldTable = {
+            "x-mailgw-schema": SCHEMA,
+            "x-mailgw-dedupe": chr(octet) * dedupe_length,
+        }
         properties = Basic.Properties(
             content_type="application/json",
             content_encoding=self._encoding,
             headers=headers,
             delivery_mode=self._mode,
-            priority=publication.priority,
-            message_id=publication.message_id,
-            timestamp=publication.received,
+            priority=priority,
+            message_id=chr(octet) * id_length,
+            timestamp=datetime.fromtimestamp(time, UTC),
             message_type=TYPE,
         )
-        frame = marshal(ContentHeader(body_size=size, properties=properties), self._channel)
-        # A header has one frame; a longer one would end the whole connection.
-        if len(frame) > self._chunk + _FRAME_OVERHEAD:
-            raise ValueError(f"{len(frame)} octets of properties do not fit a frame")
-        return frame
+        return marshal(ContentHeader(body_size=size, properties=properties), self._channel)
 
 
-def _check_short(text: str) -> None:
-    if len(text.encode()) > _LONGEST_SHORT:
-        raise ValueError(f"{len(text.encode())} octets do not fit a short string")
+def _remember(cache: dict[K, V], key: K, value: V) -> None:
+    # Bounded, in case somebody routes by what a message says.
+    if len(cache) < 1000:
+        cache[key] = value
+
+
+def _check_short(length: int) -> None:
+    if length > _LONGEST_SHORT:
+        raise ValueError(f"{length} octets do not fit a short string")

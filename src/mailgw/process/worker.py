@@ -8,8 +8,6 @@ confirmed, and then the process exits with 0.
 from __future__ import annotations
 
 import asyncio
-import gc
-import resource
 import signal
 import socket
 from collections.abc import Callable
@@ -29,6 +27,7 @@ from mailgw.outlets.null import Null
 from mailgw.outlets.router import Queues
 from mailgw.outlets.store import Store
 from mailgw.plugins import Output
+from mailgw.process.machine import ready_for_load
 from mailgw.smtp.extensions import Rules
 from mailgw.smtp.reply import Reply
 from mailgw.wire.conversation import House, Now
@@ -49,8 +48,7 @@ def serve(settings: Settings, ready: Callable[[list[Endpoint]], None]) -> None:
     output = output_of(settings)
     house = _house(settings, output)
     endpoints = bind(settings.listen.ip, settings.listen.port, settings.listen.secure_port)
-    _raise_file_limit()
-    _spare_the_collector()
+    ready_for_load()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_run(settings, house, output, endpoints, ready))
 
@@ -209,17 +207,3 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     except ImportError:  # no wheel for this platform; asyncio's own loop serves as well
         return None
     return uvloop.new_event_loop
-
-
-def _spare_the_collector() -> None:
-    """What was loaded stays, and mails make few cycles: look for them less often."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
-
-
-def _raise_file_limit() -> None:
-    """One client is one descriptor: take as many as we may have."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -86,7 +86,7 @@ class DataRefused(NamedTuple):
 
 
 class Reset(NamedTuple):
-    """RSET, or EHLO amid a transaction: what was agreed is void. Tells."""
+    """RSET: what was agreed is void, as after a Hello. Tells."""
 
 
 Event = (

@@ -1,0 +1,165 @@
+"""After the final dot: 250 is said only when every document is safe."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from mailgw.config.sections.document import Extract
+from mailgw.document.build import Builder
+from mailgw.intake import MOST_HOPS, Intake
+from mailgw.mail.peer import Peer
+from mailgw.mail.publication import Publication
+from mailgw.mail.spool import Spool
+from mailgw.mail.transaction import Message, Recipient
+from mailgw.outlets.memory import Memory
+from mailgw.outlets.router import Queues
+from mailgw.plugins import Unavailable, Undeliverable
+from mailgw.smtp import reply
+from mailgw.smtp.address import Address
+
+PEER = Peer("c1", "192.0.2.7", 40000, "192.0.2.1", 25, helo="client.test", esmtp=True)
+BOB = Recipient(Address("bob", "ours.test"), local=True)
+EVE = Recipient(Address("eve", "elsewhere.test"))
+JOERG = Recipient(Address("jörg", "xn--kln-sna.test"))
+CONTENT = b"Subject: hello\r\n\r\nHello.\r\n"
+QUEUES = Queues("inbox", "local")
+
+
+def kept(content: bytes) -> Spool:
+    spool = Spool(1_000_000)
+    spool.write(content)
+    return spool
+
+
+def message(
+    *recipients: Recipient,
+    content: Spool | None = None,
+    transaction_id: str = "1abc",
+    smtputf8: bool = False,
+) -> Message:
+    return Message(
+        transaction_id=transaction_id,
+        peer=PEER,
+        reverse_path=Address("joe", "there.test"),
+        recipients=recipients or (BOB,),
+        content=content or kept(CONTENT),
+        received=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
+        smtputf8=smtputf8,
+    )
+
+
+def intake(output: Memory, queues: Queues = QUEUES) -> Intake:
+    return Intake(Builder("mx.ours.test", Extract()), queues, output)
+
+
+class Failing(Memory):
+    """An output where nothing becomes safe."""
+
+    def __init__(self, trouble: Exception) -> None:
+        super().__init__()
+        self._trouble = trouble
+
+    async def publish(self, publications: Sequence[Publication]) -> None:
+        raise self._trouble
+
+
+async def test_every_recipient_gets_a_document_in_its_queue() -> None:
+    memory = Memory()
+    said = await intake(memory).message(message(BOB, EVE))
+    assert [each.queue for each in memory.publications] == ["local", "inbox"]
+    assert [json.loads(each.body)["recipient"] for each in memory.publications] == [
+        "bob@ours.test",
+        "eve@elsewhere.test",
+    ]
+    assert said.wire.decode().splitlines() == [
+        "250-2.0.0 Ok, your message has been queued using the following identifiers:",
+        f"250-2.0.0 {memory.publications[0].message_id} for bob@ours.test",
+        f"250 2.0.0 {memory.publications[1].message_id} for eve@elsewhere.test",
+    ]
+
+
+async def test_a_publication_says_what_its_document_says() -> None:
+    memory = Memory()
+    await intake(memory).message(message(BOB, content=kept(b"x-mq-priority: 7\r\n\r\n")))
+    [publication] = memory.publications
+    document = json.loads(publication.body)
+    assert publication.message_id == document["message-id"]
+    assert publication.transaction_id == document["transaction-id"] == "1abc"
+    assert publication.dedupe == document["dedupe"]
+    assert publication.received == datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    assert publication.priority == 7
+
+
+async def test_the_same_mail_sent_again_is_known_by_its_dedupe() -> None:
+    memory = Memory()
+    for transaction in ("1abc", "1abd"):
+        await intake(memory).message(message(BOB, transaction_id=transaction))
+    first, second = memory.publications
+    assert first.message_id != second.message_id
+    assert first.dedupe == second.dedupe
+
+
+@pytest.mark.parametrize(
+    ("smtputf8", "named"),
+    [(True, "jörg@köln.test"), (False, "jörg@xn--kln-sna.test")],
+)
+async def test_a_recipient_is_named_as_the_client_can_read_it(smtputf8: bool, named: str) -> None:
+    said = await intake(Memory()).message(message(JOERG, smtputf8=smtputf8))
+    assert said.text.endswith(f" for {named}")
+
+
+@pytest.mark.parametrize(
+    ("trouble", "answer"),
+    [
+        (Unavailable("amqp://guest@10.1.2.3/ is away"), reply.TRY_AGAIN),
+        (Unavailable("queue inbox is full", reply.STORAGE_FULL), reply.STORAGE_FULL),
+        (Undeliverable("larger than 16 MiB"), reply.TOO_BIG),
+    ],
+)
+async def test_what_is_not_safe_is_not_250_and_says_nothing_of_the_inside(
+    trouble: Exception, answer: reply.Reply
+) -> None:
+    said = await intake(Failing(trouble)).message(message(BOB, EVE))
+    assert said == answer
+    assert str(trouble) not in said.text
+
+
+async def test_a_bug_of_the_output_is_not_swallowed_and_the_content_is_closed() -> None:
+    received = message(BOB)
+    with pytest.raises(ZeroDivisionError):
+        await intake(Failing(ZeroDivisionError())).message(received)
+    assert received.content.read() == b""
+
+
+async def test_the_content_is_closed_when_all_is_said() -> None:
+    received = message(BOB)
+    await intake(Memory()).message(received)
+    assert received.content.read() == b""
+
+
+async def test_a_spool_that_cannot_be_read_back_is_452(tmp_path: Path) -> None:
+    spool = Spool(1, tmp_path)
+    spool.write(b"more than one octet")
+    assert spool._file is not None
+    # As after a disk that died: what is behind the descriptor cannot be read.
+    folder = os.open(tmp_path, os.O_RDONLY)
+    os.dup2(folder, spool._file.fileno())
+    os.close(folder)
+    said = await intake(Memory()).message(message(BOB, content=spool))
+    assert said == reply.STORAGE_FULL
+
+
+@pytest.mark.parametrize(("hops", "taken"), [(MOST_HOPS, True), (MOST_HOPS + 1, False)])
+async def test_a_mail_that_went_in_circles_is_refused(hops: int, taken: bool) -> None:
+    memory = Memory()
+    content = b"Received: from a by b\r\n" * hops + CONTENT
+    said = await intake(memory).message(message(BOB, content=kept(content)))
+    assert said.positive is taken
+    assert said == reply.MAIL_LOOP or taken
+    assert len(memory.publications) == taken
