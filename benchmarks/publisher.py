@@ -69,7 +69,7 @@ async def outlet_publisher(address: str, queue: str, body: bytes) -> AsyncIterat
         name = identifiers.next()
         publication = Publication(
             queue=queue,
-            body=body,
+            parts=(body,),
             message_id=name,
             transaction_id=name,
             dedupe="0" * 64,

@@ -72,7 +72,7 @@ class Intake:
     def _publication(self, message: Message, document: Built) -> Publication:
         return Publication(
             queue=self.queues.route(document.recipient),
-            body=document.body,
+            parts=document.parts,
             message_id=document.message_id,
             transaction_id=message.transaction_id,
             dedupe=document.dedupe,

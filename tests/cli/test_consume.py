@@ -50,7 +50,7 @@ def fill(path: Path, queue: str, documents: Sequence[str]) -> None:
         store = Store(path)
         await store.open()
         await store.publish(
-            [Publication(queue, text.encode(), "m", "t", "d", received) for text in documents]
+            [Publication(queue, (text.encode(),), "m", "t", "d", received) for text in documents]
         )
         await store.close()
 

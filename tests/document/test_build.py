@@ -19,6 +19,7 @@ from mailgw.document.build import Builder
 from mailgw.mail.headers import read_fields
 from mailgw.mail.peer import Tls
 from mailgw.mail.spool import Spool
+from mailgw.mail.transaction import Recipient
 from mailgw.smtp.address import Address
 
 BUILDER = Builder("mx1.gateway.test", EVERYBODY)
@@ -377,3 +378,13 @@ def test_a_mail_from_elsewhere_comes_back_exactly(path: Path) -> None:
     assert b"x-mq-" not in content.lower()
     assert octets(document) == content
     assert document["mime-sha256"] == hashlib.sha256(content).hexdigest()
+
+
+def test_the_recipients_of_a_mail_share_its_bytes() -> None:
+    # hostile-input G06: many recipients of a large mail must not cost its size each.
+    everybody = tuple(Recipient(Address(f"user{n}", "ours.test")) for n in range(100))
+    built = BUILDER.build(message(MAIL + b"x" * 1_000_000)._replace(recipients=everybody))
+
+    own = sum(len(part) for each in built for part in each.parts if len(part) < 10_000)
+    assert len({id(max(each.parts, key=len)) for each in built}) == 1
+    assert own < 100 * 2_000

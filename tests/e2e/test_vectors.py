@@ -12,7 +12,7 @@ from client import Client
 from gateway import Gateway, content, running
 
 BESIDE_THE_PROJECT = Path(__file__).parents[3] / "shared" / "vectors"
-EMAILS = Path(os.environ.get("MAILGW_VECTORS", BESIDE_THE_PROJECT)) / "emails"
+EMAILS = Path(os.environ.get("MAILGW_TEST_VECTORS", BESIDE_THE_PROJECT)) / "emails"
 # What lies beside the mails: expectations of others, and licences.
 NO_MAIL = (".json", ".md")
 LICENCES = ("LICENSE", "COPYING", "MIT", "PSF")
@@ -32,7 +32,7 @@ MAILS = corpus()
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     if not MAILS:
-        pytest.skip("the corpus of mails is not here (MAILGW_VECTORS names its folder)")
+        pytest.skip("the corpus of mails is not here (MAILGW_TEST_VECTORS names its folder)")
     with running(tmp_path_factory.mktemp("vectors"), {"smtp-bare-newlines": "carry"}) as started:
         yield started
 

@@ -54,7 +54,7 @@ def document(
 ) -> Publication:
     return Publication(
         queue=queue,
-        body=body,
+        parts=(body,),
         message_id=uuid.uuid4().hex,
         transaction_id="t1",
         dedupe=dedupe,

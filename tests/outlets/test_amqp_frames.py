@@ -25,7 +25,7 @@ def welcome(
 ) -> Publication:
     return Publication(
         queue=queue,
-        body=b'{"recipient":"bob@ours.test"}',
+        parts=(b'{"recipient":"bob@ours.test"}',),
         message_id=message_id,
         transaction_id="t1",
         dedupe=dedupe,

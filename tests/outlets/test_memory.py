@@ -6,8 +6,8 @@ from mailgw.mail.publication import Publication
 from mailgw.outlets.memory import Memory
 from mailgw.outlets.null import Null
 
-FIRST = Publication("inbox", b'{"n":1}', "m1", "t1", "d1", datetime(2026, 1, 2, tzinfo=UTC))
-SECOND = Publication("local", b'{"n":2}', "m2", "t1", "d1", datetime(2026, 1, 2, tzinfo=UTC))
+FIRST = Publication("inbox", (b'{"n":1}',), "m1", "t1", "d1", datetime(2026, 1, 2, tzinfo=UTC))
+SECOND = Publication("local", (b'{"n":2}',), "m2", "t1", "d1", datetime(2026, 1, 2, tzinfo=UTC))
 
 
 async def test_memory_keeps_what_it_was_given_in_order() -> None:

@@ -23,7 +23,7 @@ from mailgw.smtp import reply
 
 def publication(name: str, body: bytes = b"{}", queue: str = "inbox") -> Publication:
     received = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
-    return Publication(queue, body, name, f"t-{name}", f"d-{name}", received, priority=3)
+    return Publication(queue, (body,), name, f"t-{name}", f"d-{name}", received, priority=3)
 
 
 def bodies(path: Path, queue: str = "inbox") -> list[bytes]:

@@ -28,7 +28,7 @@ async def publisher(store, number):
         body = name.encode().ljust(4_000)
         received = datetime.now(UTC)
         documents = [
-            Publication("inbox", body, f"{name}-{n}", name, name, received) for n in range(3)
+            Publication("inbox", (body,), f"{name}-{n}", name, name, received) for n in range(3)
         ]
         await store.publish(documents)
         os.write(1, name.encode() + b"\\n")

@@ -24,7 +24,7 @@ async def fill(path: Path, queue: str, texts: list[str]) -> None:
     store = Store(path)
     await store.open()
     await store.publish(
-        [Publication(queue, text.encode(), text, "t", "d", received) for text in texts]
+        [Publication(queue, (text.encode(),), text, "t", "d", received) for text in texts]
     )
     await store.close()
 

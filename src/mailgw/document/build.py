@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from binascii import b2a_base64
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
@@ -22,13 +22,15 @@ from mailgw.mail.trace import received_field
 from mailgw.mail.transaction import Message, Recipient
 
 _encoder = msgspec.json.Encoder()
+_MIME_FOLLOWS = Raw(b"")
 
 
 @dataclass(frozen=True, slots=True)
 class Built:
     """The document of one recipient.
 
-    `body` is JSON in UTF-8, without line ends. `dedupe` is equal for the same envelope
+    `parts` joined are JSON in UTF-8, without line ends; the message itself is one part,
+    and the same object for all recipients of the mail. `dedupe` is equal for the same envelope
     and received bytes. `priority` is what x-mq-priority asked for. `rejected` names the
     x-mq-* fields of the message that brought nothing: for the log.
     """
@@ -38,14 +40,19 @@ class Built:
     dedupe: str
     priority: int | None
     rejected: tuple[str, ...]
-    body: bytes = field(repr=False)
+    parts: tuple[bytes, ...] = field(repr=False)
+
+    @property
+    def body(self) -> bytes:
+        """The JSON as one object."""
+        return b"".join(self.parts)
 
 
 @dataclass(frozen=True, slots=True)
 class _Mime:
     """The message as it is published: its JSON value and what describes it."""
 
-    value: Raw
+    value: bytes
     encoding: str | UnsetType
     size: int
     sha256: str
@@ -99,12 +106,11 @@ class Builder:
                 mime_size=mime.size,
                 mime_sha256=mime.sha256,
                 mime_encoding=mime.encoding,
-                mime=mime.value,
+                mime=_MIME_FOLLOWS,
             )
-            body = _encoder.encode(document)
-            if appendix:
-                body = b"".join((body[:-1], appendix, b"}"))
-            built.append(Built(recipient, message_id, dedupe, priority, found.rejected, body))
+            # mime is the last member, so all but the brace stands before its value.
+            parts = (_encoder.encode(document)[:-1], mime.value, appendix + b"}")
+            built.append(Built(recipient, message_id, dedupe, priority, found.rejected, parts))
         return built
 
     def _trace(self, content: bytes, message: Message) -> bytes:
@@ -130,8 +136,8 @@ def _mime(content: bytes, sha256: str | None) -> _Mime:
         text = content.decode()
     except UnicodeDecodeError:
         encoded = b2a_base64(content, newline=False)
-        return _Mime(Raw(b'"%b"' % encoded), "base64", len(content), sha256)
-    return _Mime(Raw(_encoder.encode(text)), UNSET, len(content), sha256)
+        return _Mime(b'"%b"' % encoded, "base64", len(content), sha256)
+    return _Mime(_encoder.encode(text), UNSET, len(content), sha256)
 
 
 def _appendix(found: Extraction) -> bytes:
@@ -177,6 +183,8 @@ def _dedupe(reverse_path: str, recipient: str, digest: str) -> str:
 
 
 def _timestamp(received: datetime) -> str:
+    if received.tzinfo is not UTC:
+        received = received.astimezone(UTC)
     return received.isoformat(" ", "seconds")[:19]
 
 

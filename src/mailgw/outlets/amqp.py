@@ -46,6 +46,8 @@ log = logging.getLogger("mailgw.amqp")
 _LIMIT, _LIMIT_BEFORE_4 = 16 * 1024 * 1024, 128 * 1024 * 1024
 _MARGIN = 4096
 _LIMIT_IN_TEXT = re.compile(r"larger than configured max size (\d+)")
+# Octets of one transaction that may wait for their confirms at once.
+_IN_FLIGHT = 32 * 1024 * 1024
 # Above this, compressing would hold up everybody else on the event loop.
 _COMPRESS_ASIDE = 64 * 1024
 
@@ -118,19 +120,17 @@ class Amqp:
         if trouble is not None or self._closing:
             raise Unavailable("amqp: not connected, or blocked", trouble or reply.TRY_AGAIN)
         self._under_way += 1
-        bodies = [publication.body for publication in publications]
+        largest = 0 if self._gzip else max(publication.size for publication in publications)
         try:
-            if self._gzip:
-                bodies = [await _compressed(body) for body in bodies]
-            self._check_size(bodies)
-            await self._publish_all(publications, bodies)
+            self._check_size(largest)
+            await self._publish_all(publications)
         except PublishError as error:
             raise self._came_back(error) from None
         except DeliveryError:
             raise Unavailable("amqp: the broker said nack", reply.STORAGE_FULL) from None
         except (ChannelLost, ChannelInvalidStateError) as error:
             # Perhaps it was this one that the broker closed the channel for.
-            self._check_size(bodies)
+            self._check_size(largest)
             raise Unavailable(f"amqp: {error}") from None
         except ValueError as error:
             raise Unavailable(f"amqp: cannot be carried: {error}", reply.MISCONFIGURED) from None
@@ -156,15 +156,25 @@ class Amqp:
 
     # --- one transaction --------------------------------------------------------------
 
-    def _check_size(self, bodies: list[bytes]) -> None:
-        size = max(map(len, bodies), default=0)
+    def _check_size(self, size: int) -> None:
         if size > self._limit:
             raise Undeliverable(f"amqp: {size} octets, and the broker takes {self._limit}")
 
-    async def _publish_all(self, publications: Sequence[Publication], bodies: list[bytes]) -> None:
+    async def _publish_all(self, publications: Sequence[Publication]) -> None:
         confirms: list[Confirm] = []
+        octets = 0
         try:
-            for publication, body in zip(publications, bodies, strict=True):
+            for publication in publications:
+                body = publication.body
+                if self._gzip:
+                    body = await _compressed(body)
+                    self._check_size(len(body))
+                octets += len(body)
+                if octets > _IN_FLIGHT:
+                    # A large mail to many: each body is made when the last ones are safe.
+                    for confirm in confirms:
+                        await confirm
+                    octets = len(body)
                 confirms.append(await self._send(publication, body))
             for confirm in confirms:
                 await confirm

@@ -74,7 +74,7 @@ def explain(error: Exception) -> _Failure:
 def _insert(connection: sqlite3.Connection, documents: Sequence[Publication]) -> None:
     start = 0
     # SQLite copies what a statement binds: one at a time where that is much.
-    large = any(len(p.body) > _LARGE for p in documents)
+    large = any(p.size > _LARGE for p in documents)
     for rows, statement in _INSERTS[-1:] if large else _INSERTS:
         while len(documents) - start >= rows:
             values: list[str | int | bytes | None] = []
@@ -250,7 +250,7 @@ class Store:
         while transaction is not None:
             group.append(transaction)
             for publication in transaction[0]:
-                octets += len(publication.body)
+                octets += publication.size
             if len(group) == _GROUP_TRANSACTIONS or octets > _GROUP_OCTETS:
                 return group, False
             try:
