@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+import trustme
 
+from gateway import Certificate
 from rabbitmq import RabbitMQ
 
 
@@ -18,3 +20,15 @@ def broker() -> Iterator[RabbitMQ]:
         yield node
     finally:
         node.close()
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    folder = tmp_path_factory.mktemp("certificate")
+    authority = trustme.CA()
+    server = authority.issue_cert("localhost", "127.0.0.1")
+    found = Certificate(folder / "chain.pem", folder / "key.pem", folder / "ca.pem")
+    found.chain.write_bytes(b"".join(blob.bytes() for blob in server.cert_chain_pems))
+    server.private_key_pem.write_to_path(found.key)
+    authority.cert_pem.write_to_path(found.authority)
+    return found

@@ -103,3 +103,16 @@ def test_what_the_spool_does_not_take_is_not_kept_in_memory(
         first.send(b".\r\n")
         assert first.reply().startswith("452 4.3.1 ")
     assert most - before < 30_000_000
+
+
+def test_a_large_mail_to_many_costs_its_size_a_few_times(gateway: Callable[..., Gateway]) -> None:
+    # hostile-input G06: the recipients share the bytes.
+    server = gateway({"smtp-confirm-timeout": "120"})
+    large = b"Subject: large\r\n\r\n" + (b"x" * 998 + b"\r\n") * 3000
+    with Client(server.port) as client:
+        client.hello()
+        assert client.mail(MESSAGE).startswith("250-2.0.0 ")
+        before = server.memory()
+        reply = client.mail(large, *(f"user{n}@ours.test" for n in range(60)))
+        assert reply.count("250") == 61
+        assert server.memory() - before < 15 * len(large)

@@ -58,10 +58,10 @@ async def test_an_existing_queue_that_differs_is_used_with_one_warning(
 
     assert len(await take(broker, ours.inbox)) == 3
     warnings = [
-            r.getMessage()
-            for r in caplog.records
-            if r.name == "mailgw.amqp" and r.levelno >= logging.WARNING
-        ]
+        r.getMessage()
+        for r in caplog.records
+        if r.name == "mailgw.amqp" and r.levelno >= logging.WARNING
+    ]
     assert [w for w in warnings if w.startswith(f"amqp.differs queue={ours.inbox}")] == warnings
     assert len(warnings) == 1
 

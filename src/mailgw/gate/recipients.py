@@ -227,7 +227,7 @@ class LocalAddresses:
     is loaded beside it and takes its place.
     """
 
-    __slots__ = ("_below", "_domains", "_exact", "_expressions", "_known", "_substrings")
+    __slots__ = ("_any", "_below", "_domains", "_exact", "_expressions", "_known", "_substrings")
 
     def __init__(self, patterns: _List) -> None:
         self._exact = frozenset(patterns.exact)
@@ -236,6 +236,9 @@ class LocalAddresses:
         self._known = self._domains | {address.rpartition("@")[2] for address in self._exact}
         self._substrings = tuple(patterns.substrings)
         self._expressions = _join(patterns.wildcards) + tuple(patterns.expressions)
+        self._any = any(
+            (self._exact, self._domains, self._below, self._substrings, self._expressions)
+        )
 
     @classmethod
     def empty(cls) -> LocalAddresses:
@@ -268,7 +271,7 @@ class LocalAddresses:
 
     def __bool__(self) -> bool:
         """Whether any address is local at all."""
-        return any((self._exact, self._domains, self._below, self._substrings, self._expressions))
+        return self._any
 
     def __contains__(self, address: str) -> bool:
         return self.is_local(address)

@@ -118,7 +118,9 @@ class Session:
             return self._ask(events.Connected())
         inbound = self._inbound
         while self._asked is None and self._state not in _DEAF:
-            if inbound.position == len(inbound.buffer) and not self._chunk_ended:
+            # A BDAT that has all its octets, be it none, needs no more to be settled.
+            chunk_ended = self._state is State.CHUNK and not self._chunk_left
+            if inbound.position == len(inbound.buffer) and not chunk_ended:
                 return None
             if self._state in _READING:
                 event = self._read_message()
@@ -392,11 +394,6 @@ class Session:
         self._state = State.CHUNK if chunked else State.DATA
         if not chunked:
             self._say(reply.START_DATA)
-
-    @property
-    def _chunk_ended(self) -> bool:
-        """Whether a BDAT has all its octets, be it none: then no more need come."""
-        return self._state is State.CHUNK and not self._chunk_left
 
     def _read_message(self) -> events.Event | None:
         octets, complete = self._read_dots() if self._state is State.DATA else self._read_chunk()

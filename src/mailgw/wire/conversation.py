@@ -395,16 +395,16 @@ class Conversation:
             raise RuntimeError("a message without MAIL")
         self._content = None  # the message owns it now
         return Message(
-            transaction_id=self._house.identifiers.next(),
-            peer=self.peer,
-            reverse_path=sender.reverse_path,
-            recipients=tuple(self._recipients),
-            content=content if content is not None else Spool(0),
-            received=datetime.now(UTC),
-            smtputf8=sender.smtputf8,
-            eight_bit=sender.eight_bit,
-            ret=sender.ret,
-            envid=sender.envid,
+            self._house.identifiers.next(),
+            self.peer,
+            sender.reverse_path,
+            tuple(self._recipients),
+            content if content is not None else Spool(0),
+            datetime.now(UTC),
+            sender.smtputf8,
+            sender.eight_bit,
+            sender.ret,
+            sender.envid,
         )
 
     def _forget(self) -> None:
