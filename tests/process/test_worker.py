@@ -14,7 +14,8 @@ from mailgw.outlets.amqp import Amqp
 from mailgw.outlets.null import Null
 from mailgw.outlets.store import Store
 from mailgw.plugins import Output
-from mailgw.process.worker import output_of, serve
+from mailgw.process.house import output_of
+from mailgw.process.worker import serve
 from mailgw.wire.listener import CannotListen
 
 CALM = {"smtp-ip": "127.0.0.1", "smtp-port": "0", "hostname": "mx.ours.test"}
@@ -45,7 +46,7 @@ def test_who_has_no_broker_loads_no_library_of_one(tmp_path: Path) -> None:
     program = f"""
 import sys
 from mailgw.config import load
-from mailgw.process.worker import output_of
+from mailgw.process.house import output_of
 keys = {CALM | {"rabbitmq-address": "", "queue-store": str(tmp_path / "queue.sqlite")}!r}
 output_of(load((), {{}}, list(keys.items())))
 print("aio_pika" in sys.modules)

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import trustme
 
-from mailgw.config.networks import NOWHERE
+from mailgw.gate.door import Door as EverybodyMayEnter
 from mailgw.mail.identifiers import Identifiers
 from mailgw.mail.peer import Peer
 from mailgw.mail.transaction import Message, Recipient
 from mailgw.smtp import events, reply
 from mailgw.smtp.extensions import Rules
 from mailgw.smtp.reply import Reply
-from mailgw.wire.conversation import Answer, House, Intake, Now
+from mailgw.wire.house import Answer, House, Intake, Now
 from mailgw.wire.listener import Listener, bind
 from mailgw.wire.tls import server_context
 
@@ -92,6 +92,7 @@ async def serving(
 ) -> AsyncIterator[Door]:
     house = House(
         rules=Rules("mx.ours.test", starttls=tls is not None, auth=True),
+        door=EverybodyMayEnter(),
         gate=gate or Welcome(),
         intake=intake,
         identifiers=Identifiers("1"),
@@ -103,7 +104,7 @@ async def serving(
     )
     [endpoint] = bind(["127.0.0.1"], [] if secure else [0], [0] if secure else [])
     idle = asyncio.Event()
-    listener = Listener(endpoint, house, auth_in_clear=NOWHERE, on_idle=idle.set)
+    listener = Listener(endpoint, house, on_idle=idle.set)
     listener.start()
     door = Door(endpoint.sock.getsockname()[1], listener, idle)
     try:

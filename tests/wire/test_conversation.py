@@ -16,7 +16,7 @@ from mailgw.mail.transaction import Message
 from mailgw.observe import log
 from mailgw.smtp import events, reply
 from mailgw.smtp.reply import Refusal, Reply
-from mailgw.wire.conversation import Answer, Now
+from mailgw.wire.house import Answer, Now
 from rabbitmq import eventually
 
 MESSAGE = b"Subject: hello\r\n\r\nHello.\r\n"

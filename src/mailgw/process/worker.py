@@ -1,7 +1,6 @@
-"""One event loop: builds the house from Settings, serves, drains.
+"""One event loop: serves, and drains when it is asked to end.
 
-Below this module nobody sees text or a dict of settings, only its own section. A signal
-to end is a wish, not a blow: what was begun with a client is finished, what was taken is
+A signal to end is a wish, not a blow: what was begun with a client is finished, what was taken is
 confirmed, and then the process exits with 0.
 """
 
@@ -9,30 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import socket
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 
 from mailgw.config.settings import Settings
-from mailgw.document.build import Builder
-from mailgw.gate.credentials import Login
-from mailgw.gate.gate import Gate
-from mailgw.gate.recipients import LocalAddresses
-from mailgw.intake import Intake, discard
 from mailgw.mail.identifiers import Identifiers
-from mailgw.mail.transaction import Message
 from mailgw.observe import log
-from mailgw.outlets.null import Null
-from mailgw.outlets.router import Queues
-from mailgw.outlets.store import Store
 from mailgw.plugins import Output
+from mailgw.process.house import house_of, output_of
 from mailgw.process.machine import ready_for_load
-from mailgw.smtp.extensions import Rules
-from mailgw.smtp.reply import Reply
-from mailgw.wire.conversation import House, Now
+from mailgw.wire.house import House
 from mailgw.wire.listener import Endpoint, Listener, bind
-from mailgw.wire.tls import server_context
 
 # How long clients may take to end what they began once we are asked to stop, in seconds.
 # Docker's and systemd's patience are set above it.
@@ -46,7 +32,7 @@ def serve(settings: Settings, ready: Callable[[list[Endpoint]], None]) -> None:
     gateway from starting; nothing is left half open then.
     """
     output = output_of(settings)
-    house = _house(settings, output)
+    house = house_of(settings, output, Identifiers(settings.document.server_id))
     endpoints = bind(settings.listen.ip, settings.listen.port, settings.listen.secure_port)
     ready_for_load()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
@@ -65,15 +51,7 @@ async def _run(
     stop, stop_now, idle = asyncio.Event(), asyncio.Event(), asyncio.Event()
     _listen_to_signals(stop, stop_now)
     await output.open()
-    listeners = [
-        Listener(
-            endpoint,
-            house,
-            auth_in_clear=settings.access.auth_insecure_range,
-            on_idle=idle.set,
-        )
-        for endpoint in endpoints
-    ]
+    listeners = [Listener(endpoint, house, on_idle=idle.set) for endpoint in endpoints]
     for listener in listeners:
         listener.start()
     ready(endpoints)
@@ -135,70 +113,6 @@ async def _until_idle(
             waiter.cancel()
         if hurried in done:
             return
-
-
-def output_of(settings: Settings) -> Output:
-    """Where documents go: nowhere, the broker, or the embedded queue."""
-    if settings.store.output == "null":
-        return Null()
-    if settings.broker.address:
-        # Imported here: who has no broker need not wait for its library.
-        from mailgw.outlets.amqp import Amqp
-
-        return Amqp(settings.broker, confirm_timeout=settings.smtp.confirm_timeout)
-    if settings.store.queue_store is None:
-        raise ValueError("neither a broker nor an embedded queue: the rules let it pass")
-    return Store(settings.store.queue_store)
-
-
-def _house(settings: Settings, output: Output) -> House:
-    hostname = settings.listen.hostname or socket.getfqdn()
-    tls = None
-    if settings.tls.certificate is not None and settings.tls.key is not None:
-        tls = server_context(settings.tls.certificate, settings.tls.key, settings.tls.ciphers)
-    return House(
-        rules=Rules(
-            hostname=hostname,
-            max_size=settings.smtp.maxsize,
-            max_errors=settings.smtp.max_errors,
-            addresses=settings.smtp.validate_address,
-            newlines=settings.smtp.bare_newlines,
-            starttls=tls is not None,
-            auth=bool(settings.access.username),
-            dsn=settings.smtp.dsn,
-        ),
-        gate=_gate(settings, hostname, output),
-        intake=_intake(settings, hostname, output),
-        identifiers=Identifiers(settings.document.server_id),
-        patience=settings.smtp.timeout,
-        deadline=settings.smtp.confirm_timeout,
-        spool_memory=settings.store.spool_memory,
-        tls=tls,
-    )
-
-
-def _gate(settings: Settings, hostname: str, output: Output) -> Gate:
-    access = settings.access
-    return Gate(
-        hostname=hostname,
-        locals=_local_addresses(settings.local.addresses),
-        max_recipients=settings.smtp.max_recipients,
-        trouble=output.trouble,
-        login=Login(access.username, access.password) if access.username else None,
-        recipients=access.recipients,
-    )
-
-
-def _intake(settings: Settings, hostname: str, output: Output) -> Callable[[Message], Now[Reply]]:
-    if settings.store.output == "null":
-        return discard
-    builder = Builder(hostname, settings.document.extract, received=settings.document.received)
-    queues = Queues(settings.broker.inbox, settings.broker.local)
-    return Intake(builder, queues, output).message
-
-
-def _local_addresses(path: Path | None) -> LocalAddresses:
-    return LocalAddresses.empty() if path is None else LocalAddresses.load(path)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -9,89 +9,26 @@ not cancel the publish.
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Protocol, TypeAlias, TypeVar
 
-from mailgw.mail.identifiers import Identifiers
 from mailgw.mail.peer import Peer
 from mailgw.mail.spool import Spool
 from mailgw.mail.transaction import Message, Recipient
 from mailgw.observe import log
 from mailgw.smtp import events, reply
-from mailgw.smtp.extensions import Rules
 from mailgw.smtp.reply import Refusal, Reply
 from mailgw.smtp.session import Session
+from mailgw.wire.house import Answer, House, Now
 from mailgw.wire.tls import negotiated
 from mailgw.wire.transport import Link
-
-T = TypeVar("T")
-# What is known at once, or must be waited for.
-Now: TypeAlias = T | Awaitable[T]
-# A Recipient is taken; a Reply says what else is to be said.
-Answer = Reply | Recipient
-_KNOWN = (Reply, Recipient)
 
 # A message must come at this rate at least, in octets per second, once the time that
 # `patience` gives is used up: trickling one octet at a time buys nobody a connection.
 _SLOWEST = 1000
-# RFC 5321 4.5.3.2 gives a client minutes; a handshake is a matter of seconds.
-_HANDSHAKE = 30.0
-
-
-class Gate(Protocol):
-    """Policy before the message, asked once per event.
-
-    Raising Refusal says the same as returning its reply.
-    """
-
-    def connected(self, peer: Peer, /) -> Now[Reply]:
-        """220 lets the client in."""
-
-    def hello(self, peer: Peer, /) -> Now[Reply]:
-        """Asked with the new name in `peer`; any 2xx lets it go on."""
-
-    def credentials(self, peer: Peer, username: str, password: str, /) -> Now[Reply]:
-        """235 makes the client that user."""
-
-    def sender(self, peer: Peer, event: events.MailFrom, /) -> Now[Reply]: ...
-
-    def recipient(self, peer: Peer, event: events.RcptTo, accepted: int, /) -> Now[Answer]:
-        """A Recipient is accepted as it is; a Reply refuses. `accepted` were before it."""
-
-    def data(self, peer: Peer, /) -> Now[Reply]:
-        """354 lets the message come."""
-
-
-# Takes the message and closes its content; 250 promises that it is safe.
-Intake = Callable[[Message], Now[Reply]]
-
-
-@dataclass(frozen=True, slots=True)
-class House:
-    """What all conversations of a process share.
-
-    `patience` is how long a silent client is waited for, `deadline` how long a decision
-    may take, both in seconds. Bodies above `spool_memory` octets go to a file.
-    """
-
-    rules: Rules
-    gate: Gate
-    intake: Intake
-    identifiers: Identifiers
-    patience: float
-    deadline: float
-    spool_memory: int
-    tls: ssl.SSLContext | None = None
-    spool_directory: Path | None = None
-
-    @property
-    def handshake(self) -> float:
-        """How long a client may take to shake hands, in seconds."""
-        return min(_HANDSHAKE, self.patience)
+# What `Gate` answers at once; anything else must be waited for.
+_KNOWN = (Reply, Recipient)
 
 
 class Conversation:
@@ -107,13 +44,14 @@ class Conversation:
         house: House,
         *,
         secure: bool,
-        auth_in_clear: bool,
         done: Callable[[Conversation], None],
     ) -> None:
         self._link = link
         self._house = house
         self._done = done
-        self._session = Session(house.rules, tls=secure, auth_in_clear=auth_in_clear)
+        self._session = Session(
+            house.rules, tls=secure, auth_in_clear=peer.remote_ip in house.auth_in_clear
+        )
         self._loop = asyncio.get_running_loop()
         self._deadline = self._loop.time() + house.patience
         self._waiting: asyncio.Task[None] | None = None

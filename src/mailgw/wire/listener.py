@@ -9,14 +9,16 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-import ssl
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
-from mailgw.config.networks import Networks
 from mailgw.mail.peer import Peer
 from mailgw.observe import log
-from mailgw.wire.conversation import Conversation, House
+from mailgw.smtp.reply import Reply
+from mailgw.wire.conversation import Conversation
+from mailgw.wire.house import House
 from mailgw.wire.transport import Link
 
 _BACKLOG = 1024
@@ -25,6 +27,8 @@ _ACCEPTS_AT_ONCE = 64
 # The machine is out of something; asking again at once would only burn a core.
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _EXHAUSTED_PAUSE = 0.5
+# How long clients wait at least when the house is full: others may be the first to leave.
+_FULL_PAUSE = 0.05
 # What the socket module calls an address: host and port come first.
 _Address = tuple[str, int] | tuple[str, int, int, int]
 # How often deadlines are looked at, in seconds.
@@ -91,24 +95,16 @@ def _listening(address: str, port: int) -> socket.socket:
 class Listener:
     """Accepts on one endpoint and keeps the conversations that came of it."""
 
-    def __init__(
-        self,
-        endpoint: Endpoint,
-        house: House,
-        *,
-        auth_in_clear: Networks,
-        on_idle: Callable[[], None],
-    ) -> None:
+    def __init__(self, endpoint: Endpoint, house: House, *, on_idle: Callable[[], None]) -> None:
         self._endpoint = endpoint
-        self._house = house
-        self._auth_in_clear = auth_in_clear
         self._on_idle = on_idle
         self._loop = asyncio.get_running_loop()
-        self._tls: ssl.SSLContext | None = house.tls if endpoint.secure else None
         self._arriving: set[asyncio.Task[None]] = set()
         self._resume: asyncio.TimerHandle | None = None
         self._sweeper = self._loop.call_later(_SWEEP, self._sweep)
         self.conversations: set[Conversation] = set()
+        # May be replaced: who comes from then on meets the new one.
+        self.house = house
 
     def start(self) -> None:
         self._loop.add_reader(self._endpoint.sock, self._accept)
@@ -138,6 +134,9 @@ class Listener:
 
     def _accept(self) -> None:
         for _ in range(_ACCEPTS_AT_ONCE):
+            if self.house.door.full():
+                self._rest(_FULL_PAUSE)
+                return
             try:
                 sock, remote = self._endpoint.sock.accept()
             except (BlockingIOError, ConnectionAbortedError, InterruptedError):
@@ -154,38 +153,37 @@ class Listener:
         if trouble.errno not in _EXHAUSTED:
             raise trouble
         log.error("accept.exhausted", listener=str(self._endpoint), reason=trouble.strerror)
+        self._rest(_EXHAUSTED_PAUSE)
+
+    def _rest(self, seconds: float) -> None:
         self._loop.remove_reader(self._endpoint.sock)
-        self._resume = self._loop.call_later(_EXHAUSTED_PAUSE, self.start)
+        self._resume = self._loop.call_later(seconds, self.start)
 
     async def _admit(self, sock: socket.socket, remote: _Address) -> None:
+        """Decide about a client, then hand it to a conversation."""
         sock.setblocking(False)
-        local = sock.getsockname()
-        peer = Peer(self._house.identifiers.next(), remote[0], remote[1], local[0], local[1])
+        house, secure = self.house, self._endpoint.secure
+        peer = _peer(sock, remote, house.identifiers.next())
+        refusal = house.door.enter(peer)
+        if refusal is not None:
+            _turn_away(sock, peer, refusal, secure=secure)
+            return
         link = Link()
-        conversation = Conversation(
-            link,
-            peer,
-            self._house,
-            secure=self._tls is not None,
-            auth_in_clear=peer.remote_ip in self._auth_in_clear,
-            done=self._leave,
-        )
+        leave = partial(self._leave, house, peer)
+        conversation = Conversation(link, peer, house, secure=secure, done=leave)
         self.conversations.add(conversation)
         try:
-            if self._tls is None:
+            if not secure:
                 await self._loop.connect_accepted_socket(lambda: link, sock)
             else:
                 await self._loop.connect_accepted_socket(
-                    lambda: link,
-                    sock,
-                    ssl=self._tls,
-                    ssl_handshake_timeout=self._house.handshake,
+                    lambda: link, sock, ssl=house.tls, ssl_handshake_timeout=house.handshake
                 )
         except OSError as trouble:
             log.info("tls.failed", id=peer.connection_id, peer=peer.remote_ip, reason=trouble)
-            self._leave(conversation)
+            leave(conversation)
         except asyncio.CancelledError:
-            self._leave(conversation)
+            leave(conversation)
             raise
 
     def _arrived(self, task: asyncio.Task[None]) -> None:
@@ -195,7 +193,31 @@ class Listener:
         if self.idle:
             self._on_idle()
 
-    def _leave(self, conversation: Conversation) -> None:
-        self.conversations.discard(conversation)
+    def _leave(self, house: House, peer: Peer, conversation: Conversation) -> None:
+        if conversation in self.conversations:
+            self.conversations.discard(conversation)
+            # The door that let it in, with the peer that it knows.
+            house.door.leave(peer)
         if self.idle:
             self._on_idle()
+
+
+def _peer(sock: socket.socket, remote: _Address, connection_id: str) -> Peer:
+    local = sock.getsockname()
+    return Peer(connection_id, remote[0], remote[1], local[0], local[1])
+
+
+def _turn_away(sock: socket.socket, peer: Peer, refusal: Reply, *, secure: bool) -> None:
+    """Say no and hang up; without a word where TLS would have to carry it."""
+    log.info(
+        "client.refused",
+        id=peer.connection_id,
+        peer=peer.remote_ip,
+        port=peer.local_port,
+        reply=refusal.code,
+        text=refusal.text,
+    )
+    with suppress(OSError):
+        if not secure:
+            sock.send(refusal.wire)
+    sock.close()

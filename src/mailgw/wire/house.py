@@ -1,0 +1,98 @@
+"""What the wire asks of the others: who may come in, what to answer, who takes a mail.
+
+Policy reaches this room through these protocols only, so a listener can be tested with
+any, and reloading is giving it another House: who is there keeps the old one.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeAlias, TypeVar
+
+from mailgw.config.networks import NOWHERE, Networks
+from mailgw.mail.identifiers import Identifiers
+from mailgw.mail.peer import Peer
+from mailgw.mail.transaction import Message, Recipient
+from mailgw.smtp import events
+from mailgw.smtp.extensions import Rules
+from mailgw.smtp.reply import Reply
+
+T = TypeVar("T")
+# What is known at once, or must be waited for.
+Now: TypeAlias = T | Awaitable[T]
+# A Recipient is taken; a Reply says what else is to be said.
+Answer = Reply | Recipient
+# RFC 5321 4.5.3.2 gives a client minutes; a handshake is a matter of seconds.
+_HANDSHAKE = 30.0
+
+
+class Door(Protocol):
+    """Who may come in: asked before TLS and before the banner, so nothing in it waits."""
+
+    def full(self) -> bool:
+        """Whether nobody can be let in now; clients wait in the backlog meanwhile."""
+
+    def enter(self, peer: Peer, /) -> Reply | None:
+        """Count the client in. A Reply turns it away instead: a 4xx or a 5xx."""
+
+    def leave(self, peer: Peer, /) -> None:
+        """Count out a client that was let in."""
+
+
+class Gate(Protocol):
+    """Policy before the message, asked once per event.
+
+    Raising Refusal says the same as returning its reply.
+    """
+
+    def connected(self, peer: Peer, /) -> Now[Reply]:
+        """220 lets the client in."""
+
+    def hello(self, peer: Peer, /) -> Now[Reply]:
+        """Asked with the new name in `peer`; any 2xx lets it go on."""
+
+    def credentials(self, peer: Peer, username: str, password: str, /) -> Now[Reply]:
+        """235 makes the client that user."""
+
+    def sender(self, peer: Peer, event: events.MailFrom, /) -> Now[Reply]: ...
+
+    def recipient(self, peer: Peer, event: events.RcptTo, accepted: int, /) -> Now[Answer]:
+        """A Recipient is accepted as it is; a Reply refuses. `accepted` were before it."""
+
+    def data(self, peer: Peer, /) -> Now[Reply]:
+        """354 lets the message come."""
+
+
+# Takes the message and closes its content; 250 promises that it is safe.
+Intake = Callable[[Message], Now[Reply]]
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """What all conversations of a process share.
+
+    Peers in `proxies` begin with a PROXY header; those in `auth_in_clear` may authenticate
+    without TLS. `patience` is how long a silent client is waited for, `deadline` how long
+    a decision may take, both in seconds. Bodies above `spool_memory` octets go to a file.
+    """
+
+    rules: Rules
+    door: Door
+    gate: Gate
+    intake: Intake
+    identifiers: Identifiers
+    patience: float
+    deadline: float
+    spool_memory: int
+    tls: ssl.SSLContext | None = None
+    proxies: Networks = NOWHERE
+    auth_in_clear: Networks = NOWHERE
+    spool_directory: Path | None = None
+
+    @property
+    def handshake(self) -> float:
+        """How long a client may take to shake hands, in seconds."""
+        return min(_HANDSHAKE, self.patience)
