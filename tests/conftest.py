@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import trustme
 
 from gateway import Certificate
+from parts import needs
+from postgres import PostgreSQL
 from rabbitmq import RabbitMQ
+from tables import Table, sqlite_table
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """What a test does to the process-wide logging ends with the test."""
+    root, ours = logging.getLogger(), logging.getLogger("mailgw")
+    handlers, levels = root.handlers[:], (root.level, ours.level)
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(levels[0])
+    ours.setLevel(levels[1])
 
 
 @pytest.fixture(scope="session")
@@ -20,6 +36,28 @@ def broker() -> Iterator[RabbitMQ]:
         yield node
     finally:
         node.close()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgreSQL]:
+    """One private PostgreSQL for the whole run. Leave it running, and no table behind."""
+    cluster = PostgreSQL()
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.close()
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=needs("postgres"))])
+def table(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Table]:
+    """A database for local addresses, without the table, of each kind."""
+    if request.param == "sqlite":
+        yield sqlite_table(tmp_path)
+        return
+    cluster: PostgreSQL = request.getfixturevalue("postgres")
+    yield Table(cluster.url, cluster.execute)
+    cluster.execute("DROP TABLE IF EXISTS locals")
 
 
 @pytest.fixture(scope="session")

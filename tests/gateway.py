@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ class Gateway:
     """One `mailgw serve` in `folder`, with an embedded queue where `keys` name no broker.
 
     `before` runs in the new process before the command: the place for resource limits.
+    `environ` is added to its environment.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Gateway:
         folder: Path,
         keys: Mapping[str, object] | None = None,
         before: Callable[[], None] | None = None,
+        environ: Mapping[str, str] | None = None,
     ) -> None:
         self.folder = folder
         self._keys: dict[str, object] = {
@@ -54,6 +56,7 @@ class Gateway:
             "queue-store": folder / "queue.sqlite",
         } | dict(keys or {})
         self._before = before
+        self._environ = ENVIRONMENT | dict(environ or {})
         self.process: subprocess.Popen[bytes] | None = None
         self.ports: list[int] = []
 
@@ -62,7 +65,7 @@ class Gateway:
         with self._out.open("wb") as out, self._err.open("ab") as err:
             self.process = subprocess.Popen(
                 [*COMMAND, "serve", *self._arguments()],
-                env=ENVIRONMENT,
+                env=self._environ,
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
@@ -105,20 +108,28 @@ class Gateway:
         return self.wait()
 
     def close(self) -> None:
-        """End it whatever it does."""
+        """End it whatever it does, the supervisor first: it would replace the others."""
         if self.process is not None and self.process.poll() is None:
+            workers = self.workers()
             self.process.kill()
+            for worker in workers:
+                with suppress(ProcessLookupError):
+                    os.kill(worker, signal.SIGKILL)
             self.process.wait()
 
-    def memory(self) -> int:
-        """Resident octets."""
+    def workers(self) -> list[int]:
+        """The process ids of those that serve, oldest first."""
         assert self.process is not None
-        pages = Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]
-        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+        return children(self.process.pid)
+
+    def memory(self) -> int:
+        """Resident octets of all workers; what they share counts for each."""
+        pages = [int(Path(f"/proc/{each}/statm").read_text().split()[1]) for each in self.workers()]
+        return sum(pages) * os.sysconf("SC_PAGE_SIZE")
 
     def descriptors(self) -> int:
-        assert self.process is not None
-        return sum(1 for _ in Path(f"/proc/{self.process.pid}/fd").iterdir())
+        """Open descriptors of all workers."""
+        return sum(len(list(Path(f"/proc/{each}/fd").iterdir())) for each in self.workers())
 
     def consume(self, queue: str = "inbox") -> list[Json]:
         """Take the documents off the queue, each one held against the schema."""
@@ -154,6 +165,12 @@ class Gateway:
         return self.folder / "serve.err"
 
 
+def children(pid: int) -> list[int]:
+    """The process ids of a process's children."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return [int(child) for task in tasks for child in (task / "children").read_text().split()]
+
+
 @dataclass(frozen=True)
 class Certificate:
     """A certificate for "localhost" and who signed it, as files."""
@@ -177,9 +194,10 @@ def running(
     folder: Path,
     keys: Mapping[str, object] | None = None,
     before: Callable[[], None] | None = None,
+    environ: Mapping[str, str] | None = None,
 ) -> Iterator[Gateway]:
     """A gateway for the length of a block."""
-    gateway = Gateway(folder, keys, before)
+    gateway = Gateway(folder, keys, before, environ)
     try:
         yield gateway.start()
     finally:

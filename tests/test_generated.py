@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mailgw.config import load, read, render
+from mailgw.config import Severity, load, read, render
 from mailgw.config.settings import KEYS
 from mailgw.document.schema import markdown_table
 
@@ -35,7 +35,7 @@ def test_the_example_runs_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     configuration = read([Path("mailgw.conf")])
 
     settings = configuration.settings
-    assert configuration.findings == ()
+    assert [each for each in configuration.findings if each.severity is not Severity.NOTE] == []
     assert (settings.listen.ip, settings.listen.port) == (("127.0.0.1",), (2525,))
     assert settings.broker.address == ()
     assert settings.store.queue_store == Path("mailgw-queue.sqlite")

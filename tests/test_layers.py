@@ -39,12 +39,19 @@ TABLE = {
 
 # Third-party package -> its one home, as patterns of paths below the package.
 HOMES = {
+    "aiodns": "dns.py",
+    "aiohttp": "gate/http_login.py",
     "aio_pika": "outlets/amqp*.py",
+    "aiosmtpd": "gate/handler.py",
     "aiormq": "outlets/amqp*.py",
+    "argon2": "gate/password_file.py",
     "click": "cli/*",
     "msgspec": "document/*",
     "netaddr": "config/networks.py",
     "pamqp": "outlets/amqp*.py",
+    "pycares": "dns.py",
+    "sqlalchemy": "gate/database.py",
+    "passlib": "gate/password_file.py",
     "uvloop": "process/*",
 }
 

@@ -12,6 +12,7 @@ from mailgw.mail.publication import Publication
 from mailgw.mail.trace import hops
 from mailgw.mail.transaction import Message
 from mailgw.observe import log
+from mailgw.observe.received import ReceivedLog
 from mailgw.outlets.router import Queues
 from mailgw.plugins import Output, Unavailable, Undeliverable
 from mailgw.smtp import reply
@@ -23,11 +24,15 @@ MOST_HOPS = 100
 
 @dataclass(frozen=True, slots=True)
 class Intake:
-    """Takes messages. How long that may take is the conversation's to say."""
+    """Takes messages. How long that may take is the conversation's to say.
+
+    `received` is told of every document that is safe.
+    """
 
     builder: Builder
     queues: Queues
     output: Output
+    received: ReceivedLog[Built] | None = None
 
     async def message(self, message: Message) -> Reply:
         """Make it safe and say so, or say why not. Closes the message's content."""
@@ -42,6 +47,8 @@ class Intake:
             message.content.close()
         answer = await self._publish(message, documents)
         self._log(message, documents, answer)
+        if self.received is not None and answer.positive:
+            self.received.note(documents)
         return answer
 
     def _refuse_loop(self, message: Message) -> Reply:
@@ -86,13 +93,25 @@ class Intake:
             id=message.peer.connection_id,
             transaction=message.transaction_id,
             sender=message.reverse_path or "<>",
+            message=documents[0].message_id if len(documents) == 1 else None,
             recipients=len(documents),
             size=message.content.size,
+            rule=answer.rule or None,
             reply=answer.code,
         )
+        if len(documents) > 1 and log.wanted("debug"):
+            for document in documents:
+                log.debug(
+                    "message.document",
+                    id=message.peer.connection_id,
+                    transaction=message.transaction_id,
+                    message=document.message_id,
+                    rcpt=document.recipient.address,
+                )
         if documents and documents[0].rejected:
             log.info(
                 "xmq.rejected",
+                id=message.peer.connection_id,
                 transaction=message.transaction_id,
                 fields=",".join(documents[0].rejected),
             )

@@ -1,16 +1,114 @@
-"""What an extension may be.
+"""What an extension may be, and how it is found by its name.
 
 The parts that come with mailgw keep the same protocols, so they are the examples.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+import importlib
+from collections.abc import Awaitable, Sequence
+from typing import Protocol, TypeAlias
 
+from mailgw.mail.peer import Peer
 from mailgw.mail.publication import Publication
+from mailgw.mail.transaction import Recipient, Transaction
 from mailgw.smtp import reply
 from mailgw.smtp.reply import Reply
+
+# What a hook answers: None for "no opinion", at once or after a while.
+Opinion: TypeAlias = Reply | Awaitable[Reply | None] | None
+
+
+class BadExtension(Exception):
+    """An extension that cannot be loaded; the text is one line, and names it."""
+
+
+class Hook(Protocol):
+    """Code of the operator's own with a say in each step of a mail's reception.
+
+    A hook is one object for all clients of a worker, made once, without arguments. It has
+    as many of these methods as it likes; those it lacks cost nothing. Each may be a plain
+    method, which must not block because all clients wait for it, or a coroutine, which
+    has `hook-timeout` seconds. It answers None, "no opinion", or a Reply, and the first
+    Reply among the hooks is the last word of the hooks:
+
+    - 4xx or 5xx is said to the client as it is (421 also ends the connection).
+    - 2xx (220 to connect, 354 to data) lets it pass where our own rules would refuse for
+      good, with a 5xx. What they put off with a 4xx, or what there are too many of, still
+      is: a hook cannot make a queue safe.
+
+    One that raises, hangs or answers anything else costs its client a 451 with a
+    reference, and has its traceback in the log. Raising Refusal is answering its reply.
+    """
+
+    def connect(self, peer: Peer) -> Opinion:
+        """A client is there and waits for the banner, which a 220 replaces."""
+
+    def hello(self, peer: Peer) -> Opinion:
+        """EHLO or HELO, its name in `peer.helo`."""
+
+    def secure(self, peer: Peer) -> object:
+        """TLS is active; `peer.tls` says how. Only told: nobody waits for it."""
+
+    def auth(self, peer: Peer, username: str, password: str) -> Opinion:
+        """A login. 235 makes the client that user, without asking our own logins."""
+
+    def mail(self, peer: Peer, transaction: Transaction) -> Opinion:
+        """MAIL, with the sender in `transaction.reverse_path`, None for the null sender."""
+
+    def rcpt(self, peer: Peer, transaction: Transaction, recipient: Recipient) -> Opinion:
+        """RCPT. `transaction` has the recipients before this one.
+
+        Whether `recipient` is local is found out afterwards, so it says False here.
+        """
+
+    def data(self, peer: Peer, transaction: Transaction) -> Opinion:
+        """DATA or the first BDAT, before the bytes come."""
+
+    def message(self, peer: Peer, transaction: Transaction, content: bytes) -> Opinion:
+        """The message is complete, and nothing has been done with it yet.
+
+        A 2xx means what None means here: the client hears 250 when the queue has it, and
+        not before.
+        """
+
+    def disconnect(self, peer: Peer) -> object:
+        """The client has gone. Only told: nobody waits for it."""
+
+
+def load(name: str) -> object:
+    """Import package.module, call its Name without arguments, and give what that makes.
+
+    Raises BadExtension with one line that says which of it went wrong. Blocks; for the
+    start and for reloading.
+    """
+    module, _, path = name.partition(":")
+    try:
+        found: object = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        # Ours to name, or one that the module itself wanted.
+        missing = f"there is no module {error.name}"
+        raise BadExtension(f"{name}: {missing} (is its folder in PYTHONPATH?)") from error
+    except (Exception, SystemExit) as error:
+        raise BadExtension(f"{name}: importing {module} failed: {_line(error)}") from error
+    for part in path.split("."):
+        try:
+            found = getattr(found, part)
+        except AttributeError:
+            raise BadExtension(f"{name}: {module} has no {path}") from None
+    if not callable(found):
+        raise BadExtension(f"{name}: is not a class, nor anything else that can be called")
+    try:
+        made: object = found()
+    except (Exception, SystemExit) as error:
+        raise BadExtension(f"{name}: cannot be made: {_line(error)}") from error
+    return made
+
+
+def _line(error: BaseException) -> str:
+    """An exception as one line of bounded length."""
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    return text if len(text) <= 300 else text[:300] + "..."
 
 
 class Unavailable(Exception):

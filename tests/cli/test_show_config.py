@@ -77,7 +77,7 @@ def test_keys_without_use_here_are_shown_where_they_are_written() -> None:
     assert found["rabbitmq-qos"] == [
         "5",
         "(empty)",
-        "mailgw.conf:1 (only concerns sending, not used here)",
+        "mailgw.conf:1 (not applicable, only concerns sending)",
     ]
     assert found["smtp-check"] == ["(empty)", "(empty)", "mailgw.conf:2 (off)"]
 

@@ -8,7 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailgw.config.networks import NOWHERE, Networks, networks
+from mailgw.config.networks import (
+    EVERYBODY,
+    NOWHERE,
+    Networks,
+    networks,
+    networks_or_everybody,
+)
 from mailgw.config.values import BadValue
 
 
@@ -84,6 +90,23 @@ def test_networks_are_values() -> None:
 )
 def test_a_whole_family_is_everyone(text: str, everyone: bool) -> None:
     assert networks(text).everyone is everyone
+
+
+def test_a_range_of_those_who_may_is_everybody_where_it_is_empty() -> None:
+    assert networks_or_everybody("") == networks_or_everybody(" ; ") == EVERYBODY
+    assert networks_or_everybody("10.0.0.0/8") == networks("10.0.0.0/8")
+
+
+@pytest.mark.parametrize("who", ["192.0.2.1", "2001:db8::1", "fe80::1%eth0", "", "junk"])
+def test_everybody_is_whoever_asks(who: str) -> None:
+    assert who in EVERYBODY
+
+
+def test_everybody_is_no_range_that_somebody_wrote() -> None:
+    assert EVERYBODY
+    assert EVERYBODY.everyone
+    assert networks("0.0.0.0/0;::/0") != EVERYBODY
+    assert "::1" not in networks_or_everybody("0.0.0.0/0")
 
 
 @given(

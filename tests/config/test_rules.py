@@ -10,6 +10,7 @@ import trustme
 
 from mailgw.config import Severity, read
 
+LOGIN = {"smtp-username": "anna", "smtp-password": "sesame"}
 # Nothing to complain about: loopback, no broker, a queue.
 QUIET = {
     "smtp-ip": "127.0.0.1",
@@ -17,6 +18,8 @@ QUIET = {
     "queue-store": "queue.sqlite",
 }
 BROKER = {"smtp-ip": "127.0.0.1", "smtp-maxsize": "10MB"}
+QUORUM = BROKER | {"rabbitmq-queue-type": "quorum"}
+CLASSIC = BROKER | {"rabbitmq-queue-type": "classic"}
 OUTSIDE = QUIET | {"smtp-ip": "192.0.2.1", "smtp-recipients": "local", "smtp-extract": "false"}
 OUTSIDE_TLS = OUTSIDE | {"smtp-certificate": "mx.crt", "smtp-key": "mx.key", "local-addresses": "l"}
 
@@ -31,6 +34,8 @@ def _in_a_folder_with_certificates(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         issued.private_key_pem.write_to_path(f"{name}.key")
     Path("l").write_text("@example.com\n")
     Path("folder").mkdir()
+    Path("shared").mkdir()
+    Path("shared").chmod(0o1777)
 
 
 def found(severity: Severity, texts: dict[str, str]) -> list[str]:
@@ -87,20 +92,42 @@ def test_a_sound_configuration_has_neither_errors_nor_warnings(texts: dict[str, 
             "smtp-username: nobody could log in, because AUTH needs TLS",
         ),
         (QUIET | {"local-addresses": "gone"}, 'local-addresses: "gone" cannot be read'),
+        (
+            QUIET | {"smtp-auth": "hardcoded://anna:sesame"},
+            "smtp-auth: nobody could log in, because AUTH needs TLS",
+        ),
+        (
+            QUIET | LOGIN | {"smtp-auth": "hardcoded://b:c", "smtp-auth-insecure-range": "::1"},
+            "smtp-auth: is set beside smtp-username",
+        ),
+        (
+            QUIET | {"smtp-auth": "file:///gone", "smtp-auth-insecure-range": "::1"},
+            'smtp-auth: "/gone" cannot be read: No such file',
+        ),
+        (
+            QUIET | {"smtp-greeting-delay": "5m"},
+            "smtp-greeting-delay: is not shorter than smtp-timeout",
+        ),
+        (
+            QUIET | {"application-log": "stderr,gone/mailgw.log"},
+            'application-log: there is no folder "gone"',
+        ),
+        (
+            QUIET | {"received-log-file": "gone/received.log"},
+            'received-log-file: there is no folder "gone"',
+        ),
+        (QUIET | {"received-log-file": "folder"}, 'received-log-file: "folder" is a folder'),
         (QUIET | {"queue-store": ""}, "rabbitmq-address: no broker and no embedded queue"),
         (QUIET | {"queue-store": "gone/q"}, 'queue-store: there is no folder "gone"'),
         (QUIET | {"queue-store": "folder"}, "queue-store: is a folder"),
-        (BROKER | {"rabbitmq-maxpriority": "4"}, "rabbitmq-maxpriority: quorum queues have no"),
-        (BROKER | {"rabbitmq-durable": "false"}, "rabbitmq-durable: quorum queues are always"),
+        (QUORUM | {"rabbitmq-maxpriority": "4"}, "rabbitmq-maxpriority: quorum queues have no"),
+        (QUORUM | {"rabbitmq-durable": "false"}, "rabbitmq-durable: quorum queues are always"),
     ],
 )
 def test_keys_that_contradict_each_other_are_an_error(texts: dict[str, str], error: str) -> None:
     errors = found(Severity.ERROR, texts)
 
     assert [line[: len(error)] for line in errors] == [error]
-
-
-CLASSIC = BROKER | {"rabbitmq-queue-type": "classic"}
 
 
 @pytest.mark.parametrize(
@@ -116,6 +143,12 @@ CLASSIC = BROKER | {"rabbitmq-queue-type": "classic"}
         },
         QUIET
         | {"smtp-username": "a", "smtp-password": "b", "smtp-auth-insecure-range": "127.0.0.1"},
+        QUIET | {"smtp-auth": "hardcoded://a:b", "smtp-auth-insecure-range": "127.0.0.1"},
+        OUTSIDE_TLS | {"smtp-auth": "https://localhost/"},
+        QUIET | {"smtp-greeting-delay": "299s"},
+        QUIET | {"smtp-greeting-delay": "6s", "smtp-timeout": "7"},
+        QUIET | {"application-log": "stdout,syslog,./mailgw.log"},
+        QUIET | {"received-log-file": "folder/received.log"},
         QUIET | {"smtp-ciphers": "HIGH:!aNULL"},
         QUIET | {"queue-store": "", "output": "null"},
         CLASSIC | {"rabbitmq-maxpriority": "4"},
@@ -143,6 +176,29 @@ def test_the_same_keys_set_rightly_are_no_error(texts: dict[str, str]) -> None:
             QUIET | {"smtp-auth-insecure-range": "0.0.0.0/0"},
             "smtp-auth-insecure-range: lets everybody",
         ),
+        (
+            OUTSIDE_TLS | {"smtp-recipients": "any", "smtp-range": "0.0.0.0/0"},
+            "smtp-recipients: everybody who can connect",
+        ),
+        (
+            OUTSIDE_TLS | {"smtp-ip": "::1", "smtp-proxy": "::1", "smtp-recipients": "any"},
+            "smtp-recipients: everybody who can connect",
+        ),
+        (OUTSIDE_TLS | {"smtp-proxy": "0.0.0.0/0"}, "smtp-proxy: everybody may say which address"),
+        (
+            OUTSIDE_TLS | {"smtp-auth": "http://auth.example/"},
+            "smtp-auth: passwords go to auth.example in clear",
+        ),
+        (
+            QUIET | {"smtp-connections-per-ip": "11", "smtp-connections": "10"},
+            "smtp-connections-per-ip: is above smtp-connections,",
+        ),
+        (
+            QUIET | {"smtp-connections-per-ip": "11", "smtp-connections-in": "10"},
+            "smtp-connections-per-ip: is above smtp-connections-in,",
+        ),
+        (QUIET | {"daemon": "true"}, "application-log: a daemon has no terminal"),
+        (QUIET | {"lock": "shared/mailerq.pid"}, "lock: everybody can be first to make a file"),
         (QUIET | {"smtp-maxsize": "1KB"}, "smtp-maxsize: RFC 5321 wants 64 KiB"),
         (QUIET | {"smtp-bare-newlines": "carry"}, "smtp-bare-newlines: what sends such mail on"),
         (QUIET | {"output": "null"}, "output: accepts mail and drops it"),
@@ -152,6 +208,8 @@ def test_the_same_keys_set_rightly_are_no_error(texts: dict[str, str]) -> None:
             "rabbitmq-inbox: is rabbitmq-outbox too",
         ),
         (BROKER | {"rabbitmq-persistent": "no"}, "rabbitmq-persistent: a restart of the broker"),
+        (BROKER | {"rabbitmq-maxpriority": "4"}, "rabbitmq-maxpriority: quorum queues have no"),
+        (BROKER | {"rabbitmq-durable": "false"}, "rabbitmq-durable: quorum queues are always"),
         (BROKER | {"rabbitmq-lazy": "true"}, "rabbitmq-lazy: quorum queues have no lazy mode"),
         (CLASSIC | {"rabbitmq-durable": "no"}, "rabbitmq-durable: a restart of the broker"),
         (
@@ -181,20 +239,49 @@ def test_a_server_on_all_addresses_is_open_to_the_internet() -> None:
     ]
 
 
-def test_a_login_is_no_open_relay() -> None:
-    texts = OUTSIDE_TLS | {
-        "smtp-recipients": "any",
-        "smtp-username": "anna",
-        "smtp-password": "sesame",
-    }
+@pytest.mark.parametrize(
+    "texts",
+    [
+        LOGIN,
+        {"smtp-auth": "hardcoded://anna:sesame"},
+        {"smtp-range": "192.168.0.0/16"},
+        {"smtp-range": "192.168.0.0/16", "smtp-extract": "true"},
+        {"smtp-range": "192.168.0.0/16", "smtp-extract": "true", "smtp-proxy": "192.168.0.1"},
+    ],
+)
+def test_a_login_or_a_range_is_no_open_relay(texts: dict[str, str]) -> None:
+    assert found(Severity.WARNING, OUTSIDE_TLS | {"smtp-recipients": "any"} | texts) == []
 
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        OUTSIDE_TLS | {"local-addresses": "", "database-address": "postgresql://localhost/mail"},
+        OUTSIDE_TLS | {"smtp-auth": "http://127.0.0.1:8080/"},
+        QUIET | {"smtp-connections-per-ip": "10", "smtp-connections": "10"},
+        QUIET | {"daemon": "true", "application-log": "stderr,syslog"},
+        QUIET | {"daemon": "true", "application-log": ""},
+        QUIET | {"lock": "folder/mailgw.pid"},
+    ],
+)
+def test_the_same_set_safely_is_no_warning(texts: dict[str, str]) -> None:
     assert found(Severity.WARNING, texts) == []
+    assert found(Severity.ERROR, texts) == []
+
+
+def test_a_file_of_logins_that_can_be_read_is_no_error(tmp_path: Path) -> None:
+    texts = QUIET | {"smtp-auth": f"file://{tmp_path}/l", "smtp-auth-insecure-range": "::1"}
+
+    assert found(Severity.ERROR, texts) == []
 
 
 def test_defaults_that_differ_from_mailerq_are_noted_with_the_reason() -> None:
     notes = found(Severity.NOTE, BROKER)
 
     assert [re.sub(r": .*", "", line) for line in notes] == [
+        "application-log",
+        "daemon",
+        "lock",
         "rabbitmq-inbox",
         "rabbitmq-persistent",
         "rabbitmq-queue-type",
@@ -228,6 +315,25 @@ def test_a_file_that_everybody_reads_keeps_no_secret(mode: int, warned: bool) ->
         "(chmod o-r mailgw.conf)"
     )
     assert warnings == ([expected] if warned else [])
+
+
+@pytest.mark.parametrize(
+    ("lines", "warned"),
+    [
+        ("smtp-auth: hardcoded://anna:sesame\nsmtp-auth-insecure-range: ::1\n", ["smtp-auth"]),
+        ("database-address: mysql://anna:sesame@h/mail\n", ["database-address"]),
+        ("database-address: mysql://anna@h/mail\n", []),
+        ("smtp-auth: hardcoded://anna\ndatabase-address: mysql://[::1\n", []),
+    ],
+)
+def test_a_login_in_an_address_is_a_secret(lines: str, warned: list[str]) -> None:
+    file = Path("mailgw.conf")
+    file.write_text(f"smtp-ip: ::1\n{lines}")
+    file.chmod(0o644)
+
+    warnings = [each for each in read([file]).findings if each.severity is Severity.WARNING]
+
+    assert [each.key for each in warnings if "(chmod o-r" in each.text] == warned
 
 
 @pytest.mark.parametrize(

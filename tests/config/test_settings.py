@@ -11,9 +11,19 @@ from hypothesis import strategies as st
 
 from mailgw.config import ConfigError, Settings, load, read
 from mailgw.config.declare import declared
-from mailgw.config.networks import networks
+from mailgw.config.networks import EVERYBODY, NOWHERE, networks
 from mailgw.config.sections.document import Extract
-from mailgw.config.sections.known import LATER, RENAMED, SECRET, SENDING
+from mailgw.config.sections.known import (
+    ABSENT,
+    ALIASES,
+    IGNORED,
+    LATER,
+    RENAMED,
+    SECRET,
+    SENDING,
+)
+from mailgw.config.sections.limits import LimitSettings, Rate
+from mailgw.config.sections.process import ProcessSettings
 from mailgw.config.settings import KEYS, KNOWN, SECTIONS
 
 
@@ -41,6 +51,11 @@ def test_nothing_written_is_all_defaults() -> None:
     assert load().broker.address == ("amqp://guest:guest@localhost/",)
     assert load().broker.maxpriority is None
     assert load().store.queue_store is None
+    assert load().access.range is EVERYBODY
+    assert load().access.proxy == NOWHERE
+    assert load().limits == LimitSettings(minimum_rate=1000, dnsbl_action="refuse")
+    assert load().log.application == ("stderr",)
+    assert load().process == ProcessSettings(user="", lock=None, daemon=False)
 
 
 def test_every_kind_of_value_reaches_its_section() -> None:
@@ -62,6 +77,17 @@ rabbitmq-address:
 queue-store: queue.sqlite
 rabbitmq-encoding: gzip
 dsn-advertise: 1
+smtp-range: 10.0.0.0/8
+smtp-connections-per-ip: 20
+smtp-rate: connections=60,messages=600
+smtp-greeting-delay: 1.5
+smtp-dnsbl: zen.example.org
+dns-server: 127.0.0.1:5353
+database-ttl: 10m
+user: mailgw
+lock: mailgw.pid
+application-log: syslog,./mailgw.log
+hook-timeout: 2
 """
     )
 
@@ -80,6 +106,14 @@ dsn-advertise: 1
     assert settings.broker.address == ()
     assert settings.broker.encoding == "gzip"
     assert settings.store.queue_store == Path("queue.sqlite")
+    assert settings.access.range == networks("10.0.0.0/8")
+    assert (settings.limits.per_ip, settings.limits.rate) == (20, Rate(60, 600))
+    assert (settings.limits.greeting_delay, settings.limits.dnsbl) == (1.5, ("zen.example.org",))
+    assert settings.dns.server == (("127.0.0.1", 5353),)
+    assert settings.local.ttl == 600
+    assert (settings.process.user, settings.process.lock) == ("mailgw", Path("mailgw.pid"))
+    assert settings.log.application == ("syslog", "./mailgw.log")
+    assert settings.extensions.hook_timeout == 2
 
 
 LAYERS = [
@@ -129,7 +163,7 @@ def test_all_errors_of_all_sources_come_at_once_and_in_reading_order() -> None:
         load(
             [*files, Path("gone")],
             {"MAILGW_NO": "1"},
-            [("smtp-threads", "4"), ("smtp-timeout", "")],
+            [("rabbitmq-outage", "store"), ("smtp-timeout", "")],
         )
 
     assert [str(finding) for finding in caught.value.findings] == [
@@ -137,7 +171,7 @@ def test_all_errors_of_all_sources_come_at_once_and_in_reading_order() -> None:
         "b.conf:2: smtp-prot: is no key (did you mean smtp-port?)",
         'a.conf:1: smtp-port: "x" is not a list of ports (try 25,2525 or 1024-1026)',
         "gone: cannot be read: No such file or directory",
-        'command line: smtp-threads: "4" is not available yet (only 1)',
+        'command line: rabbitmq-outage: "store" is not available yet (try refuse)',
         "command line: smtp-timeout: the empty value is not a number of seconds (try 300)",
         "environment: MAILGW_NO: is no key (show-config lists them all)",
     ]
@@ -162,11 +196,9 @@ def test_a_usual_mistake_gets_its_own_hint(key: str, text: str, hint: str) -> No
 @pytest.mark.parametrize(
     ("key", "text"),
     [
-        ("smtp-proxy", "192.168.0.0/16"),
-        ("smtp-range", "192.168.0.0/16"),
         ("smtp-check", "spf,dkim"),
-        ("daemon", "true"),
-        ("dns-attempts", "7"),
+        ("smtp-auth-results", "local"),
+        ("spool-directory", "/var/spool/mailerq"),
         ("storage-address", "s3://key:sesame@region/bucket"),
         ("rabbitmq-refused", "refused"),
     ],
@@ -181,12 +213,10 @@ def test_a_rule_that_would_not_be_obeyed_keeps_the_gateway_from_starting(
     ("key", "text"),
     [
         ("smtp-check", ""),
-        ("daemon", "false"),
-        ("daemon", "0"),
-        ("smtp-proxy", ""),
+        ("smtp-protection", ""),
         ("smtp-protection", "no"),
+        ("dsn-notify", "FAILURE"),
         ("spool-remove", "true"),
-        ("database-ttl", "600"),
         ("spamassassin-port", "783"),
     ],
 )
@@ -201,8 +231,74 @@ def test_a_sending_key_is_known_and_noted(key: str) -> None:
     configuration = read(arguments=[(key, "1")])
 
     assert configuration.errors == ()
-    assert f"command line: {key}: note: only concerns sending, not used here" in [
+    assert f"command line: {key}: note: not applicable, only concerns sending" in [
         str(finding) for finding in configuration.findings
+    ]
+
+
+def test_a_protection_that_nobody_explains_is_refused_with_what_is_there_instead() -> None:
+    assert errors_of(("smtp-protection", "true")) == [
+        "command line: smtp-protection: is not available here: nobody says where its list comes "
+        "from (use smtp-dnsbl, or smtp-range)"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "reason"),
+    [
+        ("dns-attempts", "5", "the resolver decides"),
+        ("database-validate", "true", "the one table that is used is always checked"),
+        (
+            "received-log-maxsize",
+            "100MB",
+            "logrotate's work: a log that was moved away is opened again",
+        ),
+    ],
+)
+def test_a_key_without_effect_is_noted_with_the_reason(key: str, text: str, reason: str) -> None:
+    configuration = read(arguments=[(key, text)])
+
+    assert configuration.errors == ()
+    assert f"command line: {key}: note: no effect here, {reason}" in [
+        str(finding) for finding in configuration.findings
+    ]
+
+
+def test_another_spelling_of_a_key_counts_as_the_key() -> None:
+    assert load([conf("smtp-defaultips: 192.0.2.1;192.0.2.2\n")]).access.default_ips == (
+        "192.0.2.1",
+        "192.0.2.2",
+    )
+
+
+def test_hooks_stand_on_several_lines_in_their_order() -> None:
+    file = conf("hook: ours.grey:Grey\nsmtp-port: 25\nhook: a:A, b:B\n")
+
+    assert load([file]).extensions.hook == ("ours.grey:Grey", "a:A", "b:B")
+    assert load([file], {"MAILGW_HOOK": "c:C,d:D"}).extensions.hook == ("c:C", "d:D")
+
+
+def test_a_bad_one_of_several_lines_is_told_with_its_own_line() -> None:
+    file = conf("hook: a:A\n\nhook: nothing\n")
+
+    assert [str(each) for each in read([file]).errors] == [
+        'mailgw.conf:3: hook: "nothing" is not the name of a class (try package.module:Class)'
+    ]
+
+
+def test_the_account_names_every_key_that_was_written() -> None:
+    file = conf(
+        "smtp-port: 25\nrabbitmq-qos: 5\ndns-rotate: true\nsmtp-check:\nsmtp-maxsize: 32Q\n"
+    )
+
+    account = [str(each) for each in read([file]).account if each.origin != "default"]
+
+    assert account == [
+        "mailgw.conf:1: smtp-port: honoured",
+        "mailgw.conf:2: rabbitmq-qos: note: not applicable, only concerns sending",
+        "mailgw.conf:3: dns-rotate: note: no effect here, the resolver decides",
+        "mailgw.conf:4: smtp-check: honoured: off",
+        'mailgw.conf:5: smtp-maxsize: "32Q" is not a size (try 32MB)',
     ]
 
 
@@ -222,10 +318,11 @@ def test_an_old_name_is_told_todays(key: str, today: str) -> None:
 
 
 def test_every_name_is_declared_in_one_place_only() -> None:
-    groups = [set(KEYS), set(LATER), set(SENDING), set(RENAMED)]
+    groups = [set(names) for names in (KEYS, LATER, ABSENT, IGNORED, SENDING, ALIASES, RENAMED)]
 
     assert len(set().union(*groups)) == sum(len(group) for group in groups)
     assert set(RENAMED.values()) <= set(KEYS) | set(LATER)
+    assert set(ALIASES.values()) <= set(KEYS)
     assert set(SECRET) <= set(KNOWN)
 
 
@@ -249,6 +346,7 @@ SECRETS = {
     "smtp-password": "sesame",
     "rabbitmq-address": "amqp://anna:sesame@localhost/,amqps://anna:sesame@h/",
     "smtp-auth-insecure-range": "127.0.0.1",
+    "database-address": "mysql://anna:sesame@localhost/mail",
     "www-password": "sesame",
 }
 
@@ -265,12 +363,26 @@ def test_a_secret_is_in_no_repr_and_no_line() -> None:
     assert "anna" in repr(list(configuration.lines()))
 
 
+def test_a_hardcoded_login_is_in_no_repr_and_no_line() -> None:
+    file = conf("smtp-auth: hardcoded://anna:sesame\nsmtp-auth-insecure-range: ::1\n")
+
+    configuration = read([file])
+
+    assert configuration.errors == ()
+    shown = repr(configuration) + repr(configuration.settings)
+    shown += repr(list(configuration.lines())) + repr(configuration.findings)
+    assert "sesame" not in shown
+
+
 @pytest.mark.parametrize(
     ("key", "text"),
     [
         ("rabbitmq-address", "amqp://anna:sesame@localhost:port/"),
         ("smtp-password", "ses\x07ame"),
-        ("smtp-auth", "hardcoded://anna:sesame"),
+        ("smtp-auth", "hardcoded://anna:sesame,sesame"),
+        ("smtp-auth", "ldap://anna:sesame@host/"),
+        ("database-address", "oracle://anna:sesame@host/"),
+        ("database-address", "mysql://anna:sesame@host:port/"),
         ("rabbitmq-passwort", "sesame"),
     ],
 )

@@ -9,12 +9,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailgw.config import source
-from mailgw.config.source import Source, from_arguments, from_environment, from_file
+from mailgw.config.source import Known, Source, from_arguments, from_environment, from_file
 
-KNOWN = {
+TODAY = {
     name: name
     for name in ("smtp-ip", "smtp-port", "smtp-key", "smtp-maxsize", "smtp-ciphers", "hook")
-} | {"smtp-ranges": "smtp-range", "smtp-privatekey": "smtp-key"}
+}
+KNOWN = Known(
+    TODAY
+    | {"smtp-ranges": "smtp-range", "smtp-privatekey": "smtp-key"}
+    | {"smtp-address": "smtp-ip"},
+    aliases={"smtp-address": "smtp-ip"},
+    several=frozenset({"hook"}),
+)
 
 
 @pytest.fixture(autouse=True)
@@ -111,6 +118,34 @@ def test_all_mistakes_of_a_file_are_found_at_once() -> None:
         "mailgw.conf:5",
         "mailgw.conf:1",
         "mailgw.conf:4",
+    ]
+
+
+def test_another_spelling_is_the_same_key() -> None:
+    found = file_of(b"smtp-address: ::1\nsmtp-ip: ::2\n")
+
+    assert [(e.key, e.text, e.origin) for e in found.entries.values()] == [
+        ("smtp-ip", "::1", "mailgw.conf:1")
+    ]
+    assert [str(each) for each in found.findings] == [
+        "mailgw.conf:2: smtp-ip: is given twice, first at mailgw.conf:1 (keep one)"
+    ]
+
+
+def test_a_key_for_several_lines_is_one_value_in_their_order() -> None:
+    found = file_of(b"hook: b:B\nsmtp-port: 25\nhook:\nhook: a:A, c:C\n")
+
+    hook = found.entries["hook"]
+    assert (hook.text, hook.origin) == ("b:B,a:A, c:C", "mailgw.conf:1")
+    assert [line.origin for line in hook.lines] == [f"mailgw.conf:{n}" for n in (1, 3, 4)]
+    assert found.findings == ()
+
+
+def test_each_of_several_lines_is_looked_at() -> None:
+    found = file_of(b"hook: b:B\nhook: a\x00:A\n")
+
+    assert [str(each) for each in found.findings] == [
+        "mailgw.conf:2: hook: holds a control character or broken UTF-8"
     ]
 
 

@@ -10,10 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailgw.config import values
+from mailgw.config import urls, values
 from mailgw.config.networks import networks
 from mailgw.config.sections.document import extract
+from mailgw.config.sections.limits import Rate, rate
 from mailgw.config.values import BadValue
+
+ZONES = "try zen.example.org, bl.example.net"
+ENDPOINTS = "try 192.0.2.1; 192.0.2.2:5353; [2001:db8::1]:53"
+CLASS = "try package.module:Class"
+SOURCE = "try file:///etc/mailgw/users, https://host/path or hardcoded://user:password"
+ELSEWHERE = ("is not available here", "use file:// or https://")
+DATABASE = "try sqlite:///file, postgresql://user:password@host/name or mysql://"
 
 
 @pytest.mark.parametrize(
@@ -92,7 +100,7 @@ def test_an_empty_truth_is_false(text: str, value: bool) -> None:
     ],
 )
 def test_brokers_are_full_addresses(text: str, brokers: tuple[str, ...]) -> None:
-    assert values.brokers(text) == brokers
+    assert urls.brokers(text) == brokers
 
 
 @pytest.mark.parametrize(
@@ -115,6 +123,130 @@ def test_extraction_by_network_knows_its_networks() -> None:
     assert "192.0.3.7" not in extract("192.0.2.0/24").networks
 
 
+@pytest.mark.parametrize(
+    ("text", "value"), [("", 0), ("0", 0), ("0s", 0), ("5", 5), ("250ms", 0.25)]
+)
+def test_a_pause_may_be_none_at_all(text: str, value: float) -> None:
+    assert values.pause(text) == pytest.approx(value)
+
+
+def test_whole_seconds_may_have_a_unit() -> None:
+    assert [values.seconds(text) for text in ("600", "10m", "60.0")] == [600, 600, 60]
+
+
+@pytest.mark.parametrize(
+    ("text", "servers"),
+    [
+        ("", ()),
+        ("192.0.2.1", (("192.0.2.1", 53),)),
+        ("192.0.2.1:5353; 127.0.0.1", (("192.0.2.1", 5353), ("127.0.0.1", 53))),
+        ("[2001:DB8::1],[::1]:5353", (("2001:db8::1", 53), ("::1", 5353))),
+        ("192.0.2.1;192.0.2.1:53", (("192.0.2.1", 53),)),
+    ],
+)
+def test_a_server_has_the_port_of_dns_unless_it_says(
+    text: str, servers: tuple[tuple[str, int], ...]
+) -> None:
+    assert values.endpoints(text) == servers
+
+
+def test_zones_are_lower_case_without_their_root() -> None:
+    zones = values.zones("Zen.Example.ORG., bl.example.net; zen.example.org")
+
+    assert zones == ("zen.example.org", "bl.example.net")
+
+
+@pytest.mark.parametrize(
+    ("text", "logs"),
+    [
+        ("", ()),
+        ("stderr", ("stderr",)),
+        (
+            "Syslog, /var/log/mailerq/mailerq.log,./x",
+            ("syslog", "/var/log/mailerq/mailerq.log", "./x"),
+        ),
+    ],
+)
+def test_logs_are_streams_and_files(text: str, logs: tuple[str, ...]) -> None:
+    assert values.logs(text) == logs
+
+
+def test_extensions_keep_their_order() -> None:
+    assert values.several_dotted("b.c:D, a:A") == ("b.c:D", "a:A")
+    assert values.several_dotted("") == ()
+    assert values.dotted("") == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "made"),
+    [
+        ("", Rate()),
+        ("connections=60,messages=600", Rate(60, 600)),
+        ("Messages = 5", Rate(None, 5)),
+        ("connections=1", Rate(1)),
+    ],
+)
+def test_a_rate_limits_connections_and_messages(text: str, made: Rate) -> None:
+    assert rate(text) == made
+    assert bool(made) is bool(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("", ""),
+        ("hardcoded://anna:sesame,bert:open", "hardcoded://***"),
+        ("file:///etc/mailgw/users", "file:///etc/mailgw/users"),
+        ("HTTP://[::1]:8080/auth", "HTTP://[::1]:8080/auth"),
+        ("https://anna:sesame@host/auth", "https://anna:***@host/auth"),
+    ],
+)
+def test_a_source_of_credentials_is_shown_without_them(text: str, shown: str) -> None:
+    assert urls.credentials(text) == text
+    assert urls.mask_credentials(text) == shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "hardcoded://",
+        "hardcoded://sesame",
+        "hardcoded://anna:",
+        "hardcoded://:sesame",
+        "hardcoded://anna:sesame,bert",
+        "https://anna:sesame@host:port/",
+        "https://anna:ses#ame@host/",
+        "https://anna:1/sesame@host/",
+    ],
+)
+def test_a_bad_source_of_credentials_does_not_tell_them(text: str) -> None:
+    with pytest.raises(BadValue) as caught:
+        urls.credentials(text)
+
+    assert "ame" not in caught.value.wrong + caught.value.right
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+
+def test_only_a_file_address_is_a_file() -> None:
+    assert urls.file_of("file:///etc/mail%20gw/users") == Path("/etc/mail gw/users")
+    assert urls.file_of("https://host/etc/users") is None
+    assert urls.file_of("") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("", ""),
+        ("sqlite:///var/lib/mailerq.sqlite", "sqlite:///var/lib/mailerq.sqlite"),
+        ("postgresql://anna:sesame@host:5432/mail", "postgresql://anna:***@host:5432/mail"),
+        ("mysql://anna@[::1]/mail", "mysql://anna@[::1]/mail"),
+    ],
+)
+def test_a_database_is_shown_without_its_password(text: str, shown: str) -> None:
+    assert urls.database(text) == text
+    assert urls.mask_url(text) == shown
+
+
 def test_an_empty_path_is_none() -> None:
     assert values.path("") is None
     assert values.path("a/b.pem") == Path("a/b.pem")
@@ -134,7 +266,6 @@ def test_an_empty_path_is_none() -> None:
         (values.whole(100, 200), "99", "is too small", "at least 100"),
         (values.whole(100, 200), "201", "is too large", "at most 200"),
         (values.whole(100, 200), "ten", "is not a whole number", "100 to 200"),
-        (values.only_one, "4", "is not available yet", "only 1"),
         (values.word("a", "b"), "c", "is not one of its words", "try a or b"),
         (values.word("a", later=("b",)), "b", "is not available yet", "try a"),
         (values.ports, "smtp", "is not a list of ports", "try 25,2525 or 1024-1026"),
@@ -148,6 +279,55 @@ def test_an_empty_path_is_none() -> None:
         (values.server_id, "a-b", "is not a server id", "1 to 16 letters and digits, try 1"),
         (values.named_queue, "", "is not a queue, and received mail needs one", "try inbox"),
         (values.queue, "é" * 128, "is too long for a name in AMQP", "at most 255 octets"),
+        (values.pause, "-1", "is not a number of seconds", "try 300"),
+        (values.seconds, "1.5", "is not a number of whole seconds", "try 2"),
+        (values.seconds, "0", "is no time at all", "try 300"),
+        (values.zones, "zen.example.org, a_b", "is not a list of domain names", ZONES),
+        (values.zones, f"{'a.' * 95}b", "is not a list of domain names", ZONES),
+        (values.endpoints, "localhost", "is not a list of addresses", ENDPOINTS),
+        (values.endpoints, "::1", "is not a list of addresses", ENDPOINTS),
+        (values.endpoints, "[127.0.0.1]:53", "is not a list of addresses", ENDPOINTS),
+        (values.endpoints, "192.0.2.256", "is not a list of addresses", ENDPOINTS),
+        (values.endpoints, "192.0.2.1:0", "holds a port that does not exist", "1 to 65535"),
+        (values.endpoints, "192.0.2.1:65536", "holds a port that does not exist", "1 to 65535"),
+        (values.user, "mail:gw", "is not the name of a user", "try mailgw"),
+        (values.user, "-x", "is not the name of a user", "try mailgw"),
+        (values.dotted, "package.module", "is not the name of a class", CLASS),
+        (values.dotted, "package/module:Class", "is not the name of a class", CLASS),
+        (values.dotted, ".module:Class", "is not the name of a class", CLASS),
+        (values.several_dotted, "a:A, b", "is not the name of a class", CLASS),
+        (
+            values.logs,
+            "stderr,sylog",
+            "holds something that is neither a log nor the path of a file",
+            "try stdout, stderr, syslog or /var/log/mailgw.log",
+        ),
+        (rate, "60", "is not a rate", "try connections=60,messages=600"),
+        (rate, "mails=60", "is not a rate", "try connections=60,messages=600"),
+        (rate, "messages=1, messages=2", "names messages twice", "keep one"),
+        (rate, "messages=0", "is too small", "at least 1"),
+        (rate, "messages=", "is not a whole number", "1 to 1000000"),
+        (urls.credentials, "anna:sesame", "is not a source of credentials", SOURCE),
+        (urls.credentials, "ftp://host/", "is not a source of credentials", SOURCE),
+        (urls.credentials, "ldap://host:389/dc=x", *ELSEWHERE),
+        (urls.credentials, "radius://me:sesame@host:1812", *ELSEWHERE),
+        (urls.credentials, "users://anna,client*", *ELSEWHERE),
+        (urls.credentials, "exec:///bin/true", *ELSEWHERE),
+        (
+            urls.credentials,
+            "file://users.txt",
+            "is not the address of a file",
+            "try file:///etc/mailgw/users",
+        ),
+        (
+            urls.credentials,
+            "http:///path",
+            "is not the address of a server",
+            "try https://host/path",
+        ),
+        (urls.database, "couchbase://host/", "is not the address of a database", DATABASE),
+        (urls.database, "sqlite://file", "is not the address of a database", DATABASE),
+        (urls.database, "postgresql:///", "is not the address of a database", DATABASE),
     ],
 )
 def test_a_bad_value_is_told_what_would_be_right(
@@ -176,7 +356,7 @@ def test_a_bad_value_is_told_what_would_be_right(
 )
 def test_a_bad_broker_address_does_not_tell_its_password(text: str) -> None:
     with pytest.raises(BadValue) as caught:
-        values.brokers(text)
+        urls.brokers(text)
 
     assert "ame" not in caught.value.wrong + caught.value.right
     assert caught.value.__suppress_context__ or caught.value.__context__ is None
@@ -195,7 +375,7 @@ def test_a_bad_broker_address_does_not_tell_its_password(text: str) -> None:
     ],
 )
 def test_a_shown_broker_address_has_no_password(text: str, shown: str) -> None:
-    assert values.mask_brokers(text) == shown
+    assert urls.mask_brokers(text) == shown
 
 
 @given(st.text())
@@ -210,9 +390,35 @@ def test_no_text_makes_a_parser_raise_anything_but_a_bad_value(text: str) -> Non
         values.hostname,
         values.server_id,
         values.queue,
-        values.brokers,
+        values.pause,
+        values.seconds,
+        values.zones,
+        values.endpoints,
+        values.user,
+        values.logs,
+        values.several_dotted,
+        urls.brokers,
+        urls.credentials,
+        urls.database,
+        rate,
         networks,
         extract,
     ):
         with contextlib.suppress(BadValue):
             parse(text)
+
+
+@given(
+    st.sampled_from(["hardcoded", "file", "http", "https", "sqlite", "mysql", "amqp"]),
+    st.text(alphabet=st.characters(exclude_categories=["Cs", "Cc"]), max_size=30),
+)
+def test_what_a_parser_takes_can_be_shown(scheme: str, rest: str) -> None:
+    text = f"{scheme}://{rest}"
+    for parse, mask in (
+        (urls.credentials, urls.mask_credentials),
+        (urls.database, urls.mask_url),
+        (urls.brokers, urls.mask_brokers),
+    ):
+        with contextlib.suppress(BadValue):
+            parse(text)
+            mask(text)

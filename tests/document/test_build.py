@@ -15,6 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from document.world import ALICE, BOB, CAROL, EVERYBODY, MAIL, PEER, Trust, message, read
+from mailgw.config.networks import networks
+from mailgw.document.addresses import Outgoing
 from mailgw.document.build import Builder
 from mailgw.mail.headers import read_fields
 from mailgw.mail.peer import Tls
@@ -388,3 +390,33 @@ def test_the_recipients_of_a_mail_share_its_bytes() -> None:
     own = sum(len(part) for each in built for part in each.parts if len(part) < 10_000)
     assert len({id(max(each.parts, key=len)) for each in built}) == 1
     assert own < 100 * 2_000
+
+
+@pytest.mark.parametrize(
+    ("local_ip", "field", "ips"),
+    [
+        ("192.0.2.10", b"", ["192.0.2.10"]),
+        ("192.0.2.11", b"", ["203.0.113.1", "203.0.113.2"]),
+        ("192.0.2.10", b"x-mq-ip: 198.51.100.1\r\n", ["198.51.100.1"]),
+        ("192.0.2.11", b"x-mq-ip: 198.51.100.1\r\n", ["198.51.100.1"]),
+        ("192.0.2.10", b"x-mq-ip: nonsense\r\n", ["192.0.2.10"]),
+    ],
+)
+def test_addresses_to_send_from_are_those_asked_for_or_the_configured_ones(
+    local_ip: str, field: bytes, ips: list[str]
+) -> None:
+    outgoing = Outgoing(
+        ("203.0.113.1", "203.0.113.2"), networks("192.0.2.0/24"), networks("192.0.2.11")
+    )
+    builder = Builder("mx.ours.test", EVERYBODY, outgoing=outgoing)
+    mail = message(field + MAIL, peer=replace(PEER, local_ip=local_ip), recipients=(BOB, CAROL))
+
+    documents = [read(built) for built in builder.build(mail)]
+
+    assert [document["ips"] for document in documents] == [ips, ips]
+
+
+def test_a_stranger_cannot_choose_where_to_send_from() -> None:
+    builder = Builder("mx.ours.test", Trust("authenticated"), outgoing=Outgoing(("203.0.113.1",)))
+    (built,) = builder.build(message(b"x-mq-ip: 198.51.100.1\r\n" + MAIL))
+    assert read(built)["ips"] == ["203.0.113.1"]

@@ -164,10 +164,11 @@ def under_load(server: Gateway) -> Ledger:
     return ledger
 
 
+@pytest.mark.parametrize("workers", [1, 2])
 def test_nothing_that_got_250_is_missing_in_the_embedded_queue(
-    gateway: Callable[..., Gateway],
+    gateway: Callable[..., Gateway], workers: int
 ) -> None:
-    server = gateway()
+    server = gateway({"smtp-threads": workers})
     ledger = under_load(server)
     documents = server.consume()
     assert {document["message-id"] for document in documents} == ledger.promised
@@ -175,11 +176,19 @@ def test_nothing_that_got_250_is_missing_in_the_embedded_queue(
 
 
 @needs("rabbitmq")
+@pytest.mark.parametrize("workers", [1, 2])
 def test_nothing_that_got_250_is_missing_in_the_broker(
-    gateway: Callable[..., Gateway], broker: RabbitMQ
+    gateway: Callable[..., Gateway], broker: RabbitMQ, workers: int
 ) -> None:
-    server = gateway({"rabbitmq-address": broker.url, "rabbitmq-inbox": "shutdown-inbox"})
+    inbox = f"shutdown-inbox-{workers}"
+    server = gateway(
+        {
+            "smtp-threads": workers,
+            "rabbitmq-address": broker.url,
+            "rabbitmq-inbox": inbox,
+        }
+    )
     ledger = under_load(server)
-    documents = server.consume("shutdown-inbox")
+    documents = server.consume(inbox)
     assert {document["message-id"] for document in documents} == ledger.promised
     assert len(documents) == len(ledger.promised)

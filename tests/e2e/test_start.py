@@ -12,6 +12,7 @@ import trustme
 from cryptography.hazmat.primitives import serialization
 
 from gateway import COMMAND, ENVIRONMENT, Certificate
+from tables import sqlite_table
 
 
 @pytest.fixture
@@ -101,6 +102,41 @@ def test_a_bad_line_in_the_local_addresses(tmp_path: Path) -> None:
     assert f"{tmp_path}/locals:2: " in said
 
 
+@pytest.mark.parametrize(
+    ("statements", "said"),
+    [
+        ([], "locals.sqlite: No such file or directory"),
+        (["CREATE TABLE other (x)"], 'no table locals(type, address) ("mailgw locals add" makes'),
+        (
+            [
+                "CREATE TABLE locals (type, address)",
+                "INSERT INTO locals VALUES ('glob', '*@ours.test')",
+            ],
+            "locals: row 'glob', '*@ours.test': \"glob\" is not a type",
+        ),
+    ],
+)
+def test_a_table_that_cannot_be_used_keeps_the_gateway_from_starting(
+    tmp_path: Path, statements: list[str], said: str
+) -> None:
+    table = sqlite_table(tmp_path)
+    if statements:
+        table.execute(*statements)
+
+    line = complaint(tmp_path, {"database-address": table.url})
+
+    assert said in line
+
+
+def test_a_database_that_is_away_keeps_the_gateway_from_starting(tmp_path: Path) -> None:
+    address = "postgresql://mailgw:opensesame@127.0.0.1:1/mail"
+
+    line = complaint(tmp_path, {"database-address": address})
+
+    assert "database-address: " in line
+    assert "opensesame" not in line
+
+
 def test_a_queue_that_cannot_be_made(tmp_path: Path) -> None:
     said = complaint(tmp_path, {"queue-store": tmp_path / "missing" / "queue.sqlite"})
     assert "missing" in said
@@ -111,6 +147,17 @@ def test_a_queue_that_is_no_database(tmp_path: Path) -> None:
     said = complaint(tmp_path, {"queue-store": tmp_path / "letter"})
     assert "letter" in said
     assert (tmp_path / "letter").read_bytes().startswith(b"Dear reader")
+
+
+def test_a_user_that_does_not_exist(tmp_path: Path) -> None:
+    said = complaint(tmp_path, {"user": "nobody-of-this-name"})
+    assert said == "mailgw: user: there is no user nobody-of-this-name"
+
+
+def test_several_workers_that_cannot_begin_are_one_complaint(tmp_path: Path) -> None:
+    (tmp_path / "letter").write_bytes(b"Dear reader, this is not a database at all." * 100)
+    said = complaint(tmp_path, {"queue-store": tmp_path / "letter", "smtp-threads": 4})
+    assert "letter" in said
 
 
 def test_an_unknown_key(tmp_path: Path) -> None:

@@ -7,15 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from mailgw.gate.credentials import Login
+from mailgw.gate.credentials import CannotTell, Hardcoded
 from mailgw.gate.gate import Gate
+from mailgw.gate.guesses import Guesses
 from mailgw.gate.recipients import LocalAddresses
 from mailgw.mail.peer import Peer
 from mailgw.mail.transaction import Recipient
+from mailgw.observe import log
 from mailgw.smtp import reply
 from mailgw.smtp.address import Address
 from mailgw.smtp.events import MailFrom, RcptTo
-from mailgw.smtp.reply import Reply
+from mailgw.smtp.reply import Refusal, Reply
 
 STRANGER = Peer("c1", "192.0.2.7", 40000, "192.0.2.1", 25)
 ANNA = replace(STRANGER, user="anna")
@@ -23,6 +25,7 @@ BOB = Address("bob", "ours.test")
 NOBODY = Address("nobody", "listed.test")
 FOREIGN = Address("x", "elsewhere.test")
 POSTMASTER = Address("postmaster", "")
+LOGINS = Hardcoded([("anna", "opensesame")])
 
 
 @pytest.fixture
@@ -72,7 +75,7 @@ def test_strangers_are_held_to_local_addresses(
 def test_who_is_authenticated_may_write_to_any_address(
     gate: Gate, address: Address, recipients: str
 ) -> None:
-    strict = replace(gate, recipients=recipients, login=Login("anna", "opensesame"))
+    strict = replace(gate, recipients=recipients, logins=LOGINS)
     answer = strict.recipient(ANNA, RcptTo(address), 0)
     assert answer == Recipient(address, local=address is BOB)
 
@@ -84,7 +87,7 @@ def test_who_is_authenticated_may_write_to_any_address(
 def test_with_a_login_strangers_may_write_to_local_addresses_only(
     gate: Gate, address: Address, answer: Recipient | Reply
 ) -> None:
-    with_login = replace(gate, login=Login("anna", "opensesame"))
+    with_login = replace(gate, logins=LOGINS)
     assert with_login.recipient(STRANGER, RcptTo(address), 0) == answer
 
 
@@ -137,10 +140,49 @@ def test_what_would_fail_is_said_before_the_message_is_sent(gate: Gate, trouble:
         ("bob", "wrong", reply.AUTH_FAILED),
     ],
 )
-def test_credentials(gate: Gate, username: str, password: str, answer: Reply) -> None:
-    with_login = replace(gate, login=Login("anna", "öffne dich"))
-    assert with_login.credentials(STRANGER, username, password) == answer
+async def test_credentials(gate: Gate, username: str, password: str, answer: Reply) -> None:
+    with_login = replace(gate, logins=Hardcoded([("anna", "öffne dich")]))
+    assert await with_login.credentials(STRANGER, username, password) == answer
 
 
-def test_without_a_login_nobody_is_let_in(gate: Gate) -> None:
-    assert gate.credentials(STRANGER, "anna", "opensesame") == reply.AUTH_FAILED
+async def test_without_a_login_nobody_is_let_in(gate: Gate) -> None:
+    assert await gate.credentials(STRANGER, "anna", "opensesame") == reply.AUTH_FAILED
+
+
+class Away:
+    """A source of logins that cannot be asked."""
+
+    closed = False
+
+    async def verify(self, _username: str, _password: str) -> bool:
+        raise CannotTell("db7.ours.test is away")
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+async def test_who_cannot_be_looked_up_hears_no_no(
+    gate: Gate, capfd: pytest.CaptureFixture[str]
+) -> None:
+    log.to_stderr()
+    answer = await replace(gate, logins=Away()).credentials(STRANGER, "anna", "opensesame")
+    assert answer.wire == b"454 4.7.0 Temporary authentication failure\r\n"
+    log.direct([])
+    [line] = capfd.readouterr().err.splitlines()
+    assert 'auth.unavailable id=c1 reason="db7.ours.test is away"' in line
+
+
+async def test_guessing_has_an_end_even_where_the_last_guess_is_right(gate: Gate) -> None:
+    guarded = replace(gate, logins=LOGINS, guesses=Guesses(2))
+    for _ in range(2):
+        assert await guarded.credentials(STRANGER, "anna", "wrong") == reply.AUTH_FAILED
+    with pytest.raises(Refusal) as refused:
+        await guarded.credentials(STRANGER, "anna", "opensesame")
+    assert refused.value.reply.wire.startswith(b"421 4.7.0 ")
+
+
+async def test_closing_closes_the_source_of_logins(gate: Gate) -> None:
+    source = Away()
+    await replace(gate, logins=source).close()
+    await gate.close()
+    assert source.closed

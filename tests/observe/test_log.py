@@ -8,12 +8,13 @@ import logging
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from mailgw.observe import log
+from mailgw.observe.destinations import Stream, open_all
 
 HOSTILE = [
     "a\nb",
@@ -39,20 +40,17 @@ HOSTILE = [
 ]
 
 LINE = re.compile(
-    r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ (info|warning|error) ([a-z.-]+)"
+    r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ (debug|info|warning|error) ([a-z.-]+)"
     r'((?: \w+=(?:"(?:[^"\\]|\\.)*"|[^" ]+))*)\n'
 )
 FIELD = re.compile(r' (\w+)=("(?:[^"\\]|\\.)*"|[^" ]+)')
 
 
 @pytest.fixture(autouse=True)
-def lines(capfd: pytest.CaptureFixture[str]) -> Iterator[pytest.CaptureFixture[str]]:
-    """The log goes to standard error, as in the program, and nowhere afterwards."""
-    root, before = logging.getLogger(), logging.getLogger().handlers[:]
+def lines(capfd: pytest.CaptureFixture[str]) -> pytest.CaptureFixture[str]:
+    """The log goes to standard error, as in the program."""
     log.to_stderr()
-    yield capfd
-    log._write = log._nowhere
-    root.handlers[:] = before
+    return capfd
 
 
 def fields(line: str) -> dict[str, str]:
@@ -137,3 +135,95 @@ async def test_gathered_lines_are_written_in_order_once_per_turn(
     end()
     log.info("fourth")
     assert [line.split()[-1] for line in lines.readouterr().err.splitlines()] == ["third", "fourth"]
+
+
+class Counted:
+    """A value that knows how often it was made text."""
+
+    def __init__(self) -> None:
+        self.times = 0
+
+    def __str__(self) -> str:
+        self.times += 1
+        return "x"
+
+
+@pytest.mark.parametrize(
+    ("level", "said"),
+    [
+        ("debug", ["debug", "info", "warning", "error"]),
+        ("info", ["info", "warning", "error"]),
+        ("warning", ["warning", "error"]),
+        ("error", ["error"]),
+    ],
+)
+def test_below_its_level_an_event_is_not_even_made_text(
+    lines: pytest.CaptureFixture[str], level: str, said: list[str]
+) -> None:
+    log.direct([Stream("stderr", 2)], level)
+    value = Counted()
+    for say in (log.debug, log.info, log.warning, log.error):
+        say("something", value=value)
+    assert [line.split()[1] for line in lines.readouterr().err.splitlines()] == said
+    assert value.times == len(said)
+    assert [name for name in log.LEVELS if log.wanted(name)] == said
+
+
+def test_without_a_destination_nothing_is_made_text_and_libraries_are_silent(
+    lines: pytest.CaptureFixture[str],
+) -> None:
+    log.direct([], "debug")
+    value = Counted()
+    log.error("something", value=value)
+    logging.getLogger("library").critical("help %s", value)
+    logging.getLogger("mailgw.amqp").error("help %s", value)
+    assert (value.times, lines.readouterr().err) == (0, "")
+
+
+def test_at_debug_libraries_are_not_heard_with_what_they_may_spill(
+    lines: pytest.CaptureFixture[str],
+) -> None:
+    log.direct([Stream("stderr", 2)], "debug")
+    logging.getLogger("library").debug("frame %r", b"AUTH PLAIN geheim")
+    logging.getLogger("mailgw.amqp").debug("of ours")
+    assert [line.split()[1:] for line in lines.readouterr().err.splitlines()] == [
+        ["debug", "mailgw.amqp:", "of", "ours"]
+    ]
+
+
+def test_a_strangers_words_in_a_traceback_make_no_line_of_their_own(
+    lines: pytest.CaptureFixture[str],
+) -> None:
+    forged = "2026-01-02T03:04:05Z info message.taken id=forged"
+    try:
+        raise RuntimeError(f"said\r\n{forged}\u2028\x1b[2J")
+    except RuntimeError:
+        log.failure("decision.error", id="c1")
+    said = lines.readouterr().err.splitlines()
+    assert len(said) > 3
+    assert all(line.isprintable() for line in said)
+    assert all(re.match(r"\S+Z error (decision\.error|mailgw:) ", line) for line in said)
+    assert [line for line in said if line.startswith(forged)] == []
+
+
+def test_several_destinations_have_the_same_lines(
+    lines: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    log.direct(open_all(["stdout", "stderr", str(tmp_path / "a.log"), str(tmp_path / "b.log")]))
+    log.info("serve.ready", workers=2)
+    out, err = lines.readouterr()
+    assert out.endswith(" info serve.ready workers=2\n")
+    assert out == err == (tmp_path / "a.log").read_text() == (tmp_path / "b.log").read_text()
+
+
+def test_one_that_is_full_keeps_nothing_from_the_others(
+    lines: pytest.CaptureFixture[str],
+) -> None:
+    log.direct(open_all(["/dev/full", "stderr"]))
+    log.info("first")
+    log.info("second")
+    said = [line.split()[2:] for line in lines.readouterr().err.splitlines()]
+    assert ["first"] in said
+    assert ["second"] in said
+    stuck = ["log.stuck", "log=/dev/full", 'reason="No', "space", "left", "on", 'device"']
+    assert said.count(stuck) == 1

@@ -30,6 +30,7 @@ async def queue_at(broker: RabbitMQ, name: str) -> tuple[str, str, str]:
         ({"queue_type": "classic", "lazy": True}, "classic", "true", '{"x-queue-mode","lazy"}'),
         ({"queue_type": "classic", "maxpriority": 4}, "classic", "true", '{"x-max-priority",4}'),
         ({"queue_type": "classic", "durable": False}, "classic", "false", "x-queue-type"),
+        ({"durable": False}, "quorum", "true", '[{"x-queue-type","quorum"}]'),
         ({"lazy": True, "maxpriority": 4}, "quorum", "true", '[{"x-queue-type","quorum"}]'),
     ],
 )

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from mailgw.config import load
+from mailgw.config import load, read
 from mailgw.outlets.amqp import Amqp
 from mailgw.outlets.null import Null
 from mailgw.outlets.store import Store
 from mailgw.plugins import Output
 from mailgw.process.house import output_of
-from mailgw.process.worker import serve
-from mailgw.wire.listener import CannotListen
+from mailgw.process.serve import serve
+from mailgw.process.trouble import CannotStart
 
 CALM = {"smtp-ip": "127.0.0.1", "smtp-port": "0", "hostname": "mx.ours.test"}
 
@@ -71,8 +71,9 @@ def test_what_keeps_it_from_listening_is_raised_and_nobody_is_told_it_is_ready(
         "rabbitmq-address": "",
         "queue-store": str(tmp_path / "queue.sqlite"),
     }
+    configuration = read((), {}, list(keys.items()))
     told: list[object] = []
-    with pytest.raises(CannotListen, match=r"192\.0\.2\.77 port 2525"):
-        serve(load((), {}, list(keys.items())), told.extend)
+    with pytest.raises(CannotStart, match=r"192\.0\.2\.77 port 2525"):
+        serve(configuration.settings, lambda: configuration, told.extend)
     assert told == []
     assert resource.getrlimit(resource.RLIMIT_NOFILE) == before

@@ -383,3 +383,20 @@ def test_a_session_keeps_little_whatever_comes(before: bytes) -> None:
         tracemalloc.stop()
 
     assert kept < len(block) + LONGEST_AUTH_LINE
+
+
+# --- for the log --------------------------------------------------------------------
+
+
+def test_what_it_refused_by_itself_is_there_to_be_told_and_what_others_refused_is_not() -> None:
+    session = told(
+        greeted(Rules(HOST, max_errors=3)),
+        b"NONSENSE\r\n" + HELLO + b"NOOP\r\nRCPT TO:<bob@ours.test>\r\nEHLO \r\n",
+    )
+
+    assert session.refused == [
+        reply.UNKNOWN_COMMAND,
+        reply.BAD_SEQUENCE,
+        reply.BAD_HELLO,
+        reply.TOO_MANY_ERRORS,
+    ]

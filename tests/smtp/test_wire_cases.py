@@ -6,6 +6,7 @@ the gateway: b@example.test is local, other domains are refused to strangers.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import tracemalloc
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from dialogue import unescape
-from mailgw.gate.credentials import Login
+from mailgw.gate.credentials import Hardcoded
 from mailgw.gate.gate import Gate
 from mailgw.gate.recipients import LocalAddresses
 from mailgw.mail.peer import Peer
@@ -128,7 +129,7 @@ def gate(folder: Path, *, max_recipients: int = 1000) -> Callable[[events.Event,
         LocalAddresses.load(addresses),
         max_recipients,
         trouble=lambda: None,
-        login=Login("user", "pass"),
+        logins=Hardcoded([("user", "pass")]),
         recipients="local",
     )
     peer = Peer("c1", "192.0.2.1", 50000, "192.0.2.2", 25)
@@ -140,7 +141,7 @@ def gate(folder: Path, *, max_recipients: int = 1000) -> Callable[[events.Event,
             case events.Hello():
                 return rules.hello(peer)
             case events.Credentials():
-                return rules.credentials(peer, event.username, event.password)
+                return asyncio.run(rules.credentials(peer, event.username, event.password))
             case events.MailFrom():
                 return rules.sender(peer, event)
             case events.RcptTo():

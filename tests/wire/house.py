@@ -11,6 +11,7 @@ from pathlib import Path
 
 import trustme
 
+from mailgw.config.networks import NOWHERE, Networks
 from mailgw.gate.door import Door as EverybodyMayEnter
 from mailgw.mail.identifiers import Identifiers
 from mailgw.mail.peer import Peer
@@ -19,6 +20,7 @@ from mailgw.smtp import events, reply
 from mailgw.smtp.extensions import Rules
 from mailgw.smtp.reply import Reply
 from mailgw.wire.house import Answer, House, Intake, Now
+from mailgw.wire.house import Door as WhoMayEnter
 from mailgw.wire.listener import Listener, bind
 from mailgw.wire.tls import server_context
 
@@ -45,6 +47,15 @@ class Welcome:
 
     def data(self, _peer: Peer) -> Now[Reply]:
         return reply.START_DATA
+
+    def courtesy(self, _peer: Peer, event: events.Courtesy) -> Now[Reply]:
+        return event.usual
+
+    def secured(self, _peer: Peer) -> None:
+        pass
+
+    def gone(self, _peer: Peer) -> None:
+        pass
 
 
 @dataclass
@@ -89,10 +100,16 @@ async def serving(
     spool_directory: Path | None = None,
     tls: ssl.SSLContext | None = None,
     secure: bool = False,
+    rules: Rules | None = None,
+    auth_in_clear: Networks = NOWHERE,
+    proxies: Networks = NOWHERE,
+    entrance: WhoMayEnter | None = None,
+    greeting_delay: float = 0,
+    minimum_rate: int = 1000,
 ) -> AsyncIterator[Door]:
     house = House(
-        rules=Rules("mx.ours.test", starttls=tls is not None, auth=True),
-        door=EverybodyMayEnter(),
+        rules=rules or Rules("mx.ours.test", starttls=tls is not None, auth=True),
+        door=entrance or EverybodyMayEnter(),
         gate=gate or Welcome(),
         intake=intake,
         identifiers=Identifiers("1"),
@@ -101,6 +118,10 @@ async def serving(
         spool_memory=spool_memory,
         spool_directory=spool_directory,
         tls=tls,
+        proxies=proxies,
+        greeting_delay=greeting_delay,
+        minimum_rate=minimum_rate,
+        auth_in_clear=auth_in_clear,
     )
     [endpoint] = bind(["127.0.0.1"], [] if secure else [0], [0] if secure else [])
     idle = asyncio.Event()

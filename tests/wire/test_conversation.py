@@ -146,7 +146,7 @@ def said(capfd: pytest.CaptureFixture[str]) -> pytest.CaptureFixture[str]:
 def quiet_afterwards() -> Iterator[None]:
     root, before = logging.getLogger(), logging.getLogger().handlers[:]
     yield
-    log._write = log._nowhere
+    log.direct([])
     root.handlers[:] = before
 
 

@@ -22,6 +22,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "check-config": ("mailgw.cli.check_config", "Validate the configuration, bind nothing."),
         "show-config": ("mailgw.cli.show_config", "Show every key and where its value is from."),
         "consume": ("mailgw.cli.consume", "Print the documents in a queue, one a line."),
+        "locals": ("mailgw.cli.locals", "List, change and try the local addresses."),
         "schema": ("mailgw.cli.schema", "Print the JSON Schema of the documents."),
     }
 )

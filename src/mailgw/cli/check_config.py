@@ -1,6 +1,6 @@
 """`mailgw check-config`: what is wrong, unsafe or worth knowing, one line per finding.
 
-Errors stand bare, the others begin with "warning: " or "note: " after the key.
+Errors stand bare, the others begin with "warning: ", "note: " or "honoured" after the key.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ from mailgw.config import Severity
 def command(sources: Sources) -> None:
     """Read and validate the whole configuration, without binding anything.
 
-    Prints one line per finding, "file:line: key: what is wrong (what would be right)".
-    Warnings are about what is unsafe on the internet, notes about keys that have no use
-    here or differ from MailerQ. Exits with 0 where there are no errors, else with 2.
+    Prints one line per finding, "file:line: key: what is wrong (what would be right)", and
+    "honoured" for every key that does what it says. Warnings are about what is unsafe on the
+    internet, notes about keys that have no use here or differ from MailerQ. Exits with 0
+    where there are no errors, else with 2.
     """
     configuration = sources.read()
-    for finding in configuration.findings:
+    for finding in configuration.account:
         click.echo(str(finding))
-    counts = dict.fromkeys(Severity, 0)
+    counts = dict.fromkeys((Severity.ERROR, Severity.WARNING, Severity.NOTE), 0)
     for finding in configuration.findings:
         counts[finding.severity] += 1
     summary = ", ".join(_counted(number, severity.value) for severity, number in counts.items())

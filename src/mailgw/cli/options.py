@@ -17,13 +17,21 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
 import click
 
-from mailgw.config import ConfigError, Configuration, Settings, load, read
+from mailgw.config import (
+    ConfigError,
+    Configuration,
+    Finding,
+    Settings,
+    Severity,
+    load,
+    read,
+)
 from mailgw.config.settings import KNOWN
 
 P = ParamSpec("P")
@@ -46,7 +54,29 @@ class Sources:
 
     def read(self) -> Configuration:
         """The settings with all findings, warnings and notes too."""
-        return read(self.files, self.environ, self.arguments)
+        return _with_format_read(read(self.files, self.environ, self.arguments))
+
+
+_FORMAT = "received-log-format"
+
+
+def _with_format_read(configuration: Configuration) -> Configuration:
+    """Add what is wrong with the template of the received log; its language is not config's."""
+    entry = configuration.entries.get(_FORMAT)
+    if entry is None:
+        return configuration
+    # Imported here: the other commands need not wait for it.
+    from mailgw.observe.template import BadTemplate
+    from mailgw.process.logs import template_of
+
+    try:
+        template_of(entry.text)
+    except BadTemplate as bad:
+        wrong = Finding(Severity.ERROR, entry.origin, _FORMAT, str(bad))
+        account = tuple(wrong if each.key == _FORMAT else each for each in configuration.account)
+        findings = (*configuration.findings, wrong)
+        return replace(configuration, findings=findings, account=account)
+    return configuration
 
 
 def sourced(function: Callable[Concatenate[Sources, P], R]) -> Callable[P, R]:

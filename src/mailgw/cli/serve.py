@@ -1,36 +1,43 @@
-"""`mailgw serve`: the gateway, in the foreground."""
+"""`mailgw serve`: the gateway, in the foreground unless `daemon` says otherwise."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import click
 
-from mailgw.cli.options import FAILED, configured
-from mailgw.config import Settings
-from mailgw.gate.recipients import BadLocalAddresses
+from mailgw.cli.options import FAILED, Sources, sourced
 from mailgw.observe import log
-from mailgw.plugins import Unavailable
-from mailgw.process.worker import serve
-from mailgw.wire.listener import CannotListen, Endpoint
-from mailgw.wire.tls import BadCertificate
+from mailgw.process.serve import serve
+from mailgw.process.trouble import CannotStart
+from mailgw.wire.listener import Endpoint
 
 
 @click.command()
-@configured
-def command(settings: Settings) -> None:
-    """Run the gateway in the foreground.
+@sourced
+def command(sources: Sources) -> None:
+    """Run the gateway: a supervisor, and as many workers as smtp-threads says.
 
     SIGTERM and Ctrl-C stop accepting, let transactions finish, wait for their confirms
-    and exit with 0; a second one does not wait for clients. Logs go to standard error.
+    and exit with 0; a second one does not wait for clients. SIGHUP reads the configuration
+    again and drops nobody; what cannot be used leaves the old one in force.
     """
+    context = click.get_current_context()
+    configuration = sources.read()
+    if configuration.errors:
+        for finding in configuration.errors:
+            click.echo(str(finding), err=True)
+        context.exit(FAILED)
     log.to_stderr()
     try:
-        serve(settings, _say_where)
-    except (CannotListen, BadCertificate, BadLocalAddresses, Unavailable) as trouble:
+        code = serve(configuration.settings, sources.read, _say_where)
+    except CannotStart as trouble:
         click.echo(f"mailgw: {trouble}", err=True)
-        click.get_current_context().exit(FAILED)
+        code = trouble.code
+    context.exit(code)
 
 
-def _say_where(endpoints: list[Endpoint]) -> None:
+def _say_where(endpoints: Sequence[Endpoint]) -> None:
     for endpoint in endpoints:
         kind = "SMTP over TLS" if endpoint.secure else "SMTP"
         click.echo(f"Listening: {endpoint} ({kind})")

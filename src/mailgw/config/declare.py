@@ -26,6 +26,8 @@ class Key:
     may be shown, None where nothing is secret. `reload` says that SIGHUP takes a new value over.
     `sending` marks a key that is read but concerns only sending mail. `differs` says how
     and why the default is not MailerQ's, "" where it is, or where MailerQ has no such key.
+    `several` lets a key stand on several lines of one source, which count as one value,
+    joined by commas in their order.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Key:
     reload: bool = False
     sending: bool = False
     differs: str = ""
+    several: bool = False
 
     def show(self, text: str) -> str:
         """`text` without what is secret in it; it must be a value that this key takes."""
@@ -52,9 +55,10 @@ def key(
     reload: bool = False,
     sending: bool = False,
     differs: str = "",
+    several: bool = False,
 ) -> T:
     """Declare a key as the field of a section; see `Key` for the arguments."""
-    declared = Key(name, parse, default, doc, mask, reload, sending, differs)
+    declared = Key(name, parse, default, doc, mask, reload, sending, differs, several)
     made: Any = field(
         default=parse(default),
         repr=mask is None,  # a section may end up in a log or a traceback
@@ -63,9 +67,9 @@ def key(
     return cast(T, made)
 
 
-def text_key(name: str, *, default: str, doc: str) -> str:
+def text_key(name: str, *, default: str, doc: str, reload: bool = False) -> str:
     """Declare a key whose text is its value."""
-    return key(name, as_is, default=default, doc=doc)
+    return key(name, as_is, default=default, doc=doc, reload=reload)
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(key, text_key))

@@ -8,11 +8,16 @@ from enum import Enum
 
 
 class Severity(Enum):
-    """An ERROR keeps the gateway from starting; a WARNING is unsafe; a NOTE is worth knowing."""
+    """How much a finding matters.
+
+    An ERROR keeps the gateway from starting; a WARNING is unsafe; a NOTE is worth knowing;
+    HONOURED is a key that does what it says, found only where all keys are accounted for.
+    """
 
     ERROR = "error"
     WARNING = "warning"
     NOTE = "note"
+    HONOURED = "honoured"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +35,7 @@ class Finding:
     def __str__(self) -> str:
         mark = "" if self.severity is Severity.ERROR else f"{self.severity.value}: "
         where = f"{self.origin}: {self.key}: " if self.key else f"{self.origin}: "
-        return where + mark + self.text
+        return (where + mark + self.text).removesuffix(": ")
 
 
 class ConfigError(Exception):

@@ -29,10 +29,12 @@ Interval = tuple[int, int, int]
 class Networks:
     """A set of addresses: `"192.0.2.1" in networks`. Empty by default, and false then.
 
-    Anything that is not an address, or has a zone id, is not in it.
+    Anything that is not an address, or has a zone id, is not in it, unless it is
+    `unlimited`, which holds whatever is asked.
     """
 
     intervals: tuple[Interval, ...] = ()
+    unlimited: bool = False
     # Kept apart so that a look-up touches plain sorted integers only.
     _starts: dict[int, list[int]] = field(init=False, repr=False, compare=False)
     _ends: dict[int, list[int]] = field(init=False, repr=False, compare=False)
@@ -45,8 +47,8 @@ class Networks:
             object.__setattr__(self, name, by_version)
 
     def __contains__(self, address: str) -> bool:
-        if not self.intervals or "%" in address:
-            return False
+        if not self.intervals or self.unlimited or "%" in address:
+            return self.unlimited
         try:
             ip = ipaddress.ip_address(address)
         except ValueError:
@@ -56,18 +58,25 @@ class Networks:
         return at >= 0 and number <= self._ends[version][at]
 
     def __bool__(self) -> bool:
-        return bool(self.intervals)
+        return self.unlimited or bool(self.intervals)
 
     @property
     def everyone(self) -> bool:
-        """Whether all of IPv4 or all of IPv6 is in it."""
-        return any(first == 0 and last == _LAST[v] for v, first, last in self.intervals)
+        """Whether all of IPv4 or all of IPv6 is in it: strangers are. A look-up still counts."""
+        return self.unlimited or any(
+            first == 0 and last == _LAST[v] for v, first, last in self.intervals
+        )
 
 
 def networks(text: str) -> Networks:
     """Read ranges separated by `;`; empty text is the empty set. Raises BadValue."""
     parts = [part.strip() for part in text.split(";")]
     return Networks(tuple(_interval(part) for part in parts if part))
+
+
+def networks_or_everybody(text: str) -> Networks:
+    """The same for a range of those who may: empty text sets no limit."""
+    return networks(text) or EVERYBODY
 
 
 def _interval(text: str) -> Interval:
@@ -111,3 +120,4 @@ def _merge(intervals: Iterable[Interval]) -> list[Interval]:
 
 
 NOWHERE = Networks()
+EVERYBODY = Networks(unlimited=True)

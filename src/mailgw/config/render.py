@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 from mailgw.config.declare import Key, declared
-from mailgw.config.sections.known import LATER, SENDING
+from mailgw.config.sections.known import ABSENT, IGNORED, LATER, SENDING
 from mailgw.config.settings import SECTIONS, Line
 
 # What the example sets, so that it runs as it is: on this machine alone, without a broker.
@@ -60,6 +60,9 @@ def key_table() -> str:
             *rows,
             "",
             f"Known, and refused until they are available unless empty or off: {_names(LATER)}.",
+            "",
+            "Known, and settled another way here, so that check-config only says how: "
+            f"{_names(IGNORED)}; refused unless off: {_names(ABSENT)}.",
             "",
             f"Known, and ignored because they only concern sending: {_names(sorted(SENDING))}.",
             "",

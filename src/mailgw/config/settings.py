@@ -18,16 +18,31 @@ from mailgw.config.declare import Key, declared
 from mailgw.config.finding import ConfigError, Finding, Severity
 from mailgw.config.sections.access import AccessSettings
 from mailgw.config.sections.broker import BrokerSettings
+from mailgw.config.sections.dns import DnsSettings
 from mailgw.config.sections.document import DocumentSettings
-from mailgw.config.sections.known import LATER, OFF, RENAMED, SECRET, SENDING
+from mailgw.config.sections.extensions import ExtensionSettings
+from mailgw.config.sections.known import (
+    ABSENT,
+    ALIASES,
+    IGNORED,
+    LATER,
+    OFF,
+    RENAMED,
+    SECRET,
+    SENDING,
+)
+from mailgw.config.sections.limits import LimitSettings
 from mailgw.config.sections.listen import ListenSettings
 from mailgw.config.sections.local import LocalSettings
+from mailgw.config.sections.log import LogSettings
+from mailgw.config.sections.process import ProcessSettings
 from mailgw.config.sections.smtp import SmtpSettings
 from mailgw.config.sections.store import StoreSettings
 from mailgw.config.sections.tls import TlsSettings
 from mailgw.config.source import (
     DEFAULT,
     Entry,
+    Known,
     from_arguments,
     from_environment,
     from_file,
@@ -42,10 +57,15 @@ SECTIONS: tuple[type, ...] = (
     TlsSettings,
     SmtpSettings,
     AccessSettings,
+    LimitSettings,
     LocalSettings,
     DocumentSettings,
     BrokerSettings,
     StoreSettings,
+    ExtensionSettings,
+    DnsSettings,
+    LogSettings,
+    ProcessSettings,
 )
 
 KEYS: Mapping[str, Key] = MappingProxyType(
@@ -54,8 +74,11 @@ KEYS: Mapping[str, Key] = MappingProxyType(
 
 # Every name that may be written, and the one to write today.
 KNOWN: Mapping[str, str] = MappingProxyType(
-    {name: name for name in (*KEYS, *LATER, *SENDING)} | dict(RENAMED)
+    {name: name for name in (*KEYS, *LATER, *ABSENT, *IGNORED, *SENDING)}
+    | dict(ALIASES)
+    | dict(RENAMED)
 )
+_NAMES = Known(KNOWN, ALIASES, frozenset(key.name for key in KEYS.values() if key.several))
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +89,15 @@ class Settings:
     tls: TlsSettings = field(default_factory=TlsSettings)
     smtp: SmtpSettings = field(default_factory=SmtpSettings)
     access: AccessSettings = field(default_factory=AccessSettings)
+    limits: LimitSettings = field(default_factory=LimitSettings)
     local: LocalSettings = field(default_factory=LocalSettings)
     document: DocumentSettings = field(default_factory=DocumentSettings)
     broker: BrokerSettings = field(default_factory=BrokerSettings)
     store: StoreSettings = field(default_factory=StoreSettings)
+    extensions: ExtensionSettings = field(default_factory=ExtensionSettings)
+    dns: DnsSettings = field(default_factory=DnsSettings)
+    log: LogSettings = field(default_factory=LogSettings)
+    process: ProcessSettings = field(default_factory=ProcessSettings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +116,14 @@ class Configuration:
     """All that reading found out.
 
     `entries` are the keys that somebody wrote, each as the topmost source has it.
-    `settings` hold the default for a key that has an error.
+    `settings` hold the default for a key that has an error. `account` holds, beside the
+    findings, every key that somebody wrote and that does what it says.
     """
 
     settings: Settings = field(repr=False)
     entries: Mapping[str, Entry] = field(repr=False)
     findings: tuple[Finding, ...]
+    account: tuple[Finding, ...]
 
     @property
     def errors(self) -> tuple[Finding, ...]:
@@ -112,11 +142,18 @@ class Configuration:
         for name, entry in self.entries.items():
             if name not in KEYS:
                 shown = "***" if name in SECRET and entry.text else entry.text
-                remark = _SENDING if name in SENDING else "off"
-                yield Line(name, shown, LATER.get(name, ""), entry.origin, remark)
+                yield Line(name, shown, LATER.get(name, ""), entry.origin, _unused(name))
 
 
-_SENDING = "only concerns sending, not used here"
+_SENDING = "not applicable, only concerns sending"
+_OFF = "off"
+
+
+def _unused(name: str) -> str:
+    """Why a key has no section of ours."""
+    if name in IGNORED:
+        return f"no effect here, {IGNORED[name]}"
+    return _SENDING if name in SENDING else _OFF
 
 
 def load(
@@ -140,9 +177,9 @@ def read(
     arguments: Sequence[tuple[str, str]] = (),
 ) -> Configuration:
     """Read everything and return what was found, errors included. Opens files, binds nothing."""
-    sources = [from_file(file, KNOWN) for file in files]
-    sources.append(from_environment(environ, KNOWN))
-    sources.append(from_arguments(arguments, KNOWN))
+    sources = [from_file(file, _NAMES) for file in files]
+    sources.append(from_environment(environ, _NAMES))
+    sources.append(from_arguments(arguments, _NAMES))
     findings = [finding for source in sources for finding in source.findings]
     # An unreadable value is an error even where a later source covers it.
     for source in sources:
@@ -156,13 +193,24 @@ def read(
         tls=_build(TlsSettings, texts),
         smtp=_build(SmtpSettings, texts),
         access=_build(AccessSettings, texts),
+        limits=_build(LimitSettings, texts),
         local=_build(LocalSettings, texts),
         document=_build(DocumentSettings, texts),
         broker=_build(BrokerSettings, texts),
         store=_build(StoreSettings, texts),
+        extensions=_build(ExtensionSettings, texts),
+        dns=_build(DnsSettings, texts),
+        log=_build(LogSettings, texts),
+        process=_build(ProcessSettings, texts),
     )
     findings.extend(_judge(settings, entries, failed))
-    return Configuration(settings, entries, tuple(sorted(findings, key=_order(files))))
+    account = [*findings, *_honoured(entries, findings)]
+    return Configuration(
+        settings,
+        entries,
+        tuple(sorted(findings, key=_order(files))),
+        tuple(sorted(account, key=_order(files))),
+    )
 
 
 def _unusable(entry: Entry) -> Iterator[Finding]:
@@ -173,17 +221,30 @@ def _unusable(entry: Entry) -> Iterator[Finding]:
     elif name in LATER:
         if text.lower() not in OFF and text.lower() != LATER[name].lower():
             yield _error(entry, "is not available yet (leave it empty)")
-    elif name in SENDING:
-        yield Finding(Severity.NOTE, entry.origin, name, _SENDING)
+    elif name in ABSENT:
+        if text.lower() not in OFF:
+            yield _error(entry, ABSENT[name])
+    elif name in SENDING or name in IGNORED:
+        yield Finding(Severity.NOTE, entry.origin, name, _unused(name))
     else:
         key = KEYS[name]
-        try:
-            key.parse(text)
-        except BadValue as bad:
-            yield _error(entry, _complaint(key, text, bad))
-            return
+        for line in entry.lines or (entry,):
+            try:
+                key.parse(line.text)
+            except BadValue as bad:
+                yield _error(line, _complaint(key, line.text, bad))
+                return
         if key.sending:
             yield Finding(Severity.NOTE, entry.origin, name, _SENDING)
+
+
+def _honoured(entries: Mapping[str, Entry], findings: Sequence[Finding]) -> Iterator[Finding]:
+    failed = {each.key for each in findings if each.severity is Severity.ERROR}
+    for name, entry in entries.items():
+        unused = name in SENDING or name in IGNORED or (name in KEYS and KEYS[name].sending)
+        if name not in failed and not unused:
+            text = "" if name in KEYS else _OFF
+            yield Finding(Severity.HONOURED, entry.origin, name, text)
 
 
 def _complaint(key: Key, text: str, bad: BadValue) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mailgw.config.finding import Finding, Severity
@@ -28,8 +28,6 @@ _NOT_KEYS = re.compile(
     r"|MAILGW(_\w+)?_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_\w+)?)"
     r"|MAILGW_PORT"
 )
-# Every key there is or was, and the one to write today.
-Known = Mapping[str, str]
 # No configuration is this long; a device or a log given by mistake may be.
 _LONGEST_FILE = 1_000_000
 _BLANKS = " \t"
@@ -38,12 +36,29 @@ _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One key as somebody wrote it. `file` is the file it stands in, if it stands in one."""
+    """One key as somebody wrote it. `file` is the file it stands in, if it stands in one.
+
+    `lines` are the entries it was put together from, where it stands on several lines.
+    """
 
     key: str
     text: str
     origin: str
     file: Path | None = None
+    lines: tuple[Entry, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Every name there is or was: `today` holds the one to write now.
+
+    `aliases` are other spellings, taken for the key they stand for. The keys in `several`
+    may stand on several lines.
+    """
+
+    today: Mapping[str, str]
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    several: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +100,7 @@ def from_environment(environ: Mapping[str, str], known: Known) -> Source:
     """Read the variables MAILGW_*: MAILGW_SMTP_PORT is the key smtp-port."""
     written: list[Entry] = []
     findings: list[Finding] = []
-    names = {variable(key): key for key in known}
+    names = {variable(key): key for key in known.today}
     for name, text in sorted(environ.items()):
         if not name.startswith(_PREFIX) or _NOT_KEYS.fullmatch(name):
             continue
@@ -94,7 +109,7 @@ def from_environment(environ: Mapping[str, str], known: Known) -> Source:
         else:
             # Without the prefix, which would make all of them alike.
             spelled = name.removeprefix(_PREFIX).lower().replace("_", "-")
-            hint = _nearest(spelled, {key: variable(today) for key, today in known.items()})
+            hint = _nearest(spelled, {key: variable(today) for key, today in known.today.items()})
             findings.append(_error(ENVIRONMENT, printable(name), f"is no key{hint}"))
     return _gather(written, known, findings)
 
@@ -134,19 +149,27 @@ def _line(raw: bytes, origin: str, file: Path) -> Entry | Finding | None:
 def _gather(written: Sequence[Entry], known: Known, findings: Sequence[Finding]) -> Source:
     entries: dict[str, Entry] = {}
     found = list(findings)
-    for entry in written:
-        found.extend(_objections(entry, entries.get(entry.key), known))
-        if entry.key in known:
+    for each in written:
+        entry = replace(each, key=known.aliases.get(each.key, each.key))
+        before = entries.get(entry.key)
+        found.extend(_objections(entry, before, known))
+        if before is not None and entry.key in known.several:
+            entries[entry.key] = _joined(before, entry)
+        elif entry.key in known.today:
             entries.setdefault(entry.key, entry)
     return Source(entries, tuple(found))
 
 
+def _joined(before: Entry, entry: Entry) -> Entry:
+    text = ",".join(filter(None, (before.text, entry.text)))
+    return replace(before, text=text, lines=(*(before.lines or (before,)), entry))
+
+
 def _objections(entry: Entry, before: Entry | None, known: Known) -> Iterator[Finding]:
-    if entry.key not in known:
-        yield _error(
-            entry.origin, printable(entry.key), f"is no key{_nearest(entry.key.lower(), known)}"
-        )
-    elif before is not None:
+    if entry.key not in known.today:
+        hint = _nearest(entry.key.lower(), known.today)
+        yield _error(entry.origin, printable(entry.key), f"is no key{hint}")
+    elif before is not None and entry.key not in known.several:
         where = "" if before.file is None else f", first at {before.origin}"
         yield _error(entry.origin, entry.key, f"is given twice{where} (keep one)")
     elif _CONTROL.search(entry.text) or not _encodable(entry.text):
@@ -162,9 +185,9 @@ def _encodable(text: str) -> bool:
     return True
 
 
-def _nearest(name: str, known: Known) -> str:
-    close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.6)
-    return f" (did you mean {known[close[0]]}?)" if close else " (show-config lists them all)"
+def _nearest(name: str, today: Mapping[str, str]) -> str:
+    close = difflib.get_close_matches(name, sorted(today), n=1, cutoff=0.6)
+    return f" (did you mean {today[close[0]]}?)" if close else " (show-config lists them all)"
 
 
 def _error(origin: str, key: str, text: str) -> Finding:

@@ -12,7 +12,6 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import SplitResult, urlsplit
 
 W = TypeVar("W", bound=str)
 
@@ -41,9 +40,13 @@ _MOST_PORTS = 1000
 # RFC 1123 2.1 and RFC 1035 2.3.4: letters, digits and inner hyphens, 63 a label, 255 in all.
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _HOSTNAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
+_ENDPOINT = re.compile(r"(?:\[(?P<six>[^]%]+)\]|(?P<four>[0-9.]+))(?::(?P<port>[0-9]{1,5}))?")
+# What useradd(8) of Debian takes; a colon or a slash would not fit into passwd(5).
+_USER = re.compile(r"[^\s:,/-][^\s:,/]{0,31}")
+_STREAMS = frozenset({"stdout", "stderr", "syslog"})
+_NAME = r"[^\W\d]\w*"
+_DOTTED = re.compile(rf"{_NAME}(?:\.{_NAME})*:{_NAME}(?:\.{_NAME})*")
 _SERVER_ID = re.compile(r"[A-Za-z0-9]{1,16}")
-
-_AMQP_HINT = "try amqp://user:password@host:5672/vhost; special characters as %XX"
 
 
 class BadValue(ValueError):
@@ -103,6 +106,22 @@ def duration(text: str) -> float:
     return seconds
 
 
+def pause(text: str) -> float:
+    """A duration that may be none at all: 0 or empty."""
+    match = _DURATION.fullmatch(text)
+    if not text or (match and float(match.group(1)) == 0):
+        return 0.0
+    return duration(text)
+
+
+def seconds(text: str) -> int:
+    """A duration of whole seconds."""
+    found = duration(text)
+    if found != int(found):
+        raise BadValue("is not a number of whole seconds", f"try {int(found) + 1}")
+    return int(found)
+
+
 def whole(minimum: int, maximum: int) -> Callable[[str], int]:
     """A whole number between the two, both included."""
 
@@ -122,14 +141,6 @@ def whole(minimum: int, maximum: int) -> Callable[[str], int]:
 def optional(parse: Callable[[str], int]) -> Callable[[str], int | None]:
     """The same, and None for the empty value."""
     return lambda text: parse(text) if text else None
-
-
-def only_one(text: str) -> int:
-    """The number 1: more will come, and must not be taken silently for one until then."""
-    number = whole(1, 1_000_000)(text)
-    if number != 1:
-        raise BadValue("is not available yet", "only 1")
-    return 1
 
 
 def word(*choices: W, later: tuple[str, ...] = ()) -> Callable[[str], W]:
@@ -155,7 +166,7 @@ def path(text: str) -> Path | None:
 def addresses(text: str) -> tuple[str, ...]:
     """IP addresses, separated by `;` or `,`; empty is none. Repeated ones count once."""
     found = []
-    for part in _parts(text, "[;,]"):
+    for part in parts(text, "[;,]"):
         try:
             found.append(str(ipaddress.ip_address(part)))
         except ValueError:
@@ -166,7 +177,7 @@ def addresses(text: str) -> tuple[str, ...]:
 def ports(text: str) -> tuple[int, ...]:
     """Ports and ranges of ports, separated by commas: 25,2525,1024-1026; empty is none."""
     found: list[int] = []
-    for part in _parts(text, ","):
+    for part in parts(text, ","):
         match = _PORTS.fullmatch(part)
         if match is None:
             raise BadValue("is not a list of ports", "try 25,2525 or 1024-1026")
@@ -187,6 +198,74 @@ def hostname(text: str) -> str:
     if text and (len(text) > 255 or not _HOSTNAME.fullmatch(text)):
         raise BadValue("is not a host name", "try mx.example.com")
     return text
+
+
+def zones(text: str) -> tuple[str, ...]:
+    """Domain names, separated by commas or `;`; empty is none. Repeated ones count once."""
+    found = [part.lower().removesuffix(".") for part in parts(text, "[;,]")]
+    for each in found:
+        # 32 labels and more go in front: the reversed address, at most 64 octets of it.
+        if not each or len(each) > 190 or not _HOSTNAME.fullmatch(each):
+            raise BadValue("is not a list of domain names", "try zen.example.org, bl.example.net")
+    return tuple(dict.fromkeys(found))
+
+
+def endpoints(text: str) -> tuple[tuple[str, int], ...]:
+    """Addresses with ports, 53 where there is none: 192.0.2.1:5353; [2001:db8::1]."""
+    found = []
+    for part in parts(text, "[;,]"):
+        match = _ENDPOINT.fullmatch(part)
+        try:
+            if match is None:
+                raise ValueError(part)
+            if match["six"]:
+                address = str(ipaddress.IPv6Address(match["six"]))
+            else:
+                address = str(ipaddress.IPv4Address(match["four"]))
+        except ValueError:
+            raise BadValue(
+                "is not a list of addresses", "try 192.0.2.1; 192.0.2.2:5353; [2001:db8::1]:53"
+            ) from None
+        port = int(match["port"] or 53)
+        if not 1 <= port <= 65535:
+            raise BadValue("holds a port that does not exist", "1 to 65535")
+        found.append((address, port))
+    return tuple(dict.fromkeys(found))
+
+
+def user(text: str) -> str:
+    """The name of a user of this system; empty stays empty."""
+    if text and not _USER.fullmatch(text):
+        raise BadValue("is not the name of a user", "try mailgw")
+    return text
+
+
+def logs(text: str) -> tuple[str, ...]:
+    """stdout, stderr, syslog and paths of files, separated by commas; empty is none."""
+    found = []
+    for part in parts(text, ","):
+        if part.lower() in _STREAMS:
+            found.append(part.lower())
+        elif "/" in part:
+            found.append(part)
+        else:  # more likely a word misspelled than a file
+            raise BadValue(
+                "holds something that is neither a log nor the path of a file",
+                "try stdout, stderr, syslog or /var/log/mailgw.log",
+            )
+    return tuple(dict.fromkeys(found))
+
+
+def dotted(text: str) -> str:
+    """What an extension is called by: package.module:Name; empty stays empty."""
+    if text and not _DOTTED.fullmatch(text):
+        raise BadValue("is not the name of a class", "try package.module:Class")
+    return text
+
+
+def several_dotted(text: str) -> tuple[str, ...]:
+    """Such names, separated by commas, in their order."""
+    return tuple(dotted(part) for part in parts(text, ","))
 
 
 def server_id(text: str) -> str:
@@ -213,51 +292,10 @@ def named_queue(text: str) -> str:
     return queue(text)
 
 
-def brokers(text: str) -> tuple[str, ...]:
-    """AMQP addresses, separated by commas; empty is none."""
-    found = tuple(_parts(text, ","))
-    for each in found:
-        _split_amqp(each)
-    return found
-
-
-def mask_brokers(text: str) -> str:
-    """Addresses of brokers without the passwords in them."""
-    return ", ".join(_mask_url(urlsplit(each)) for each in _parts(text, ","))
-
-
 def mask_all(text: str) -> str:
     return "***" if text else ""
 
 
-def has_password(address: str) -> bool:
-    """Whether an address of a broker carries a password."""
-    return urlsplit(address).password is not None
-
-
-def _split_amqp(address: str) -> None:
-    if ";" in address:
-        raise BadValue("holds a semicolon", "write several full addresses, separated by commas")
-    try:
-        url = urlsplit(address)
-        port = url.port
-    except ValueError:  # its text may quote the password
-        raise BadValue("is not an AMQP address", _AMQP_HINT) from None
-    # An @ behind the host is the rest of a password that held a bare slash.
-    if url.scheme not in ("amqp", "amqps") or not url.hostname or port == 0 or "@" in url.path:
-        raise BadValue("is not an AMQP address", _AMQP_HINT)
-    if url.fragment:
-        raise BadValue("holds a bare #", _AMQP_HINT)
-
-
-def _mask_url(url: SplitResult) -> str:
-    user, at, host = url.netloc.rpartition("@")
-    if ":" in user:
-        user = user.partition(":")[0] + ":***"
-    # The key of a client certificate may have a password of its own.
-    query = re.sub(r"(password=)[^&]*", r"\1***", url.query)
-    return url._replace(netloc=user + at + host, query=query).geturl()
-
-
-def _parts(text: str, separators: str) -> list[str]:
+def parts(text: str, separators: str) -> list[str]:
+    """What stands between the separators, blanks around it removed; nothing is no part."""
     return [part.strip() for part in re.split(separators, text) if part.strip()]

@@ -15,7 +15,8 @@ from datetime import UTC, datetime
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from mailgw.document.extract import Extraction, Policy, extract
+from mailgw.document.addresses import ANY, Outgoing
+from mailgw.document.extract import Policy, extract
 from mailgw.document.schema import Connection, Document, Dsn, Requested
 from mailgw.mail.peer import Peer
 from mailgw.mail.trace import received_field
@@ -32,7 +33,8 @@ class Built:
     `parts` joined are JSON in UTF-8, without line ends; the message itself is one part,
     and the same object for all recipients of the mail. `dedupe` is equal for the same envelope
     and received bytes. `priority` is what x-mq-priority asked for. `rejected` names the
-    x-mq-* fields of the message that brought nothing: for the log.
+    x-mq-* fields of the message that brought nothing: for the log. `document`, `requested`
+    and `custom` are what the parts were made of, less the message.
     """
 
     recipient: Recipient
@@ -41,6 +43,9 @@ class Built:
     priority: int | None
     rejected: tuple[str, ...]
     parts: tuple[bytes, ...] = field(repr=False)
+    document: Document = field(repr=False)
+    requested: Requested = field(repr=False)
+    custom: dict[str, str] = field(repr=False)
 
     @property
     def body(self) -> bytes:
@@ -62,13 +67,17 @@ class Builder:
     """Makes the documents; one serves a whole process.
 
     `hostname` is ours, `policy` says whose x-mq-* fields count, `received` puts a
-    Received field on top of every message.
+    Received field on top of every message, `outgoing` names the addresses to send from
+    for mail that brings none.
     """
 
-    def __init__(self, hostname: str, policy: Policy, *, received: bool = False) -> None:
+    def __init__(
+        self, hostname: str, policy: Policy, *, received: bool = False, outgoing: Outgoing = ANY
+    ) -> None:
         self._hostname = hostname
         self._policy = policy
         self._received = received
+        self._outgoing = outgoing
 
     def build(self, message: Message) -> list[Built]:
         """Make one document for each recipient, in their order.
@@ -85,7 +94,8 @@ class Builder:
         reverse_path = "" if message.reverse_path is None else _clean(str(message.reverse_path))
         envelope = reverse_path if found.envelope is None else found.envelope
         received = _timestamp(message.received)
-        appendix = _appendix(found)
+        requested = self._with_ips(found.requested, message.peer)
+        appendix = _appendix(requested, found.custom)
         priority = None if found.requested.priority is UNSET else found.requested.priority
 
         built = []
@@ -110,8 +120,26 @@ class Builder:
             )
             # mime is the last member, so all but the brace stands before its value.
             parts = (_encoder.encode(document)[:-1], mime.value, appendix + b"}")
-            built.append(Built(recipient, message_id, dedupe, priority, found.rejected, parts))
+            built.append(
+                Built(
+                    recipient,
+                    message_id,
+                    dedupe,
+                    priority,
+                    found.rejected,
+                    parts,
+                    document,
+                    requested,
+                    found.custom,
+                )
+            )
         return built
+
+    def _with_ips(self, requested: Requested, peer: Peer) -> Requested:
+        """What was asked for, with our addresses to send from where it names none."""
+        if requested.ips is not UNSET or not (ips := self._outgoing.ips(peer.local_ip)):
+            return requested
+        return msgspec.structs.replace(requested, ips=list(ips))
 
     def _trace(self, content: bytes, message: Message) -> bytes:
         # A message that begins with a blank would continue our field with its own text.
@@ -140,13 +168,13 @@ def _mime(content: bytes, sha256: str | None) -> _Mime:
     return _Mime(_encoder.encode(text), UNSET, len(content), sha256)
 
 
-def _appendix(found: Extraction) -> bytes:
+def _appendix(requested: Requested, custom: dict[str, str]) -> bytes:
     """What x-mq-* fields brought, as the JSON that ends each document; b"" for nothing."""
     members = b""
-    if found.requested != Requested():
-        members += b"," + _encoder.encode(found.requested)[1:-1]
-    if found.custom:
-        members += b"," + _encoder.encode(found.custom)[1:-1]
+    if requested != Requested():
+        members += b"," + _encoder.encode(requested)[1:-1]
+    if custom:
+        members += b"," + _encoder.encode(custom)[1:-1]
     return members
 
 

@@ -90,7 +90,10 @@ class Smarthost(msgspec.Struct, frozen=True, kw_only=True):
 class Requested(msgspec.Struct, frozen=True, kw_only=True):
     """What x-mq-* headers asked for, with the types that delivery expects."""
 
-    ips: Annotated[Strings, Meta(description="Addresses to send from: x-mq-ip.")] = UNSET
+    ips: Annotated[
+        Strings,
+        Meta(description="Addresses to send from: x-mq-ip, or the mappable or default addresses."),
+    ] = UNSET
     pool: Annotated[Text, Meta(description="Pool of addresses to send from.")] = UNSET
     tags: Annotated[Strings, Meta(description="Tags, in order: x-mq-tag.")] = UNSET
     nextattempt: NextAttempt | UnsetType = UNSET

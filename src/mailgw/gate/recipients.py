@@ -1,48 +1,43 @@
 """The local addresses: which recipients are ours.
 
-One pattern a line, a type word in front where the pattern alone does not tell; lines
-that start with "#" and empty lines say nothing.
+Patterns come from a file, one a line, and from a table, one a row (patterns.py has what
+they look like); lines that start with "#" and empty lines say nothing.
 
-    joe@example.test            exact: this address
-    @example.test               the whole domain
-    @*.example.test             everything below the domain (also *@*.example.test)
-    sales-*@example.test        fnmatch, because of its * or ?
-    exact a*b@example.test      exact, although it holds a *
-    substr billing              every address that holds this text
-    regex (jo|ann)\\d*@example\\.test    a Python regular expression for the whole address
-
-Laws: an address is compared as a whole and literally, lower-cased, its domain in
-U-labels, so nothing like "x%other@example.test" is taken apart. The case of the local
-part is ignored, on purpose. A pattern that could take for ever on some address is
-refused when the list is read, because strangers choose the addresses.
+Laws: a list is complete or it is none, so one bad pattern spoils it, and the bad ones are
+named. Exact addresses and whole domains are found in constant time, however many there
+are. Whoever chooses an address, a stranger, cannot make the search for it long.
 """
 
 from __future__ import annotations
 
 import fnmatch
-import importlib
 import re
-import unicodedata
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-from mailgw.smtp.address import to_unicode
+from mailgw.gate.patterns import (
+    LONGEST_ADDRESS,
+    BadPattern,
+    Pattern,
+    compile_regex,
+    fold_address,
+    of_line,
+    of_type,
+    usual,
+    usual_lines,
+)
+from mailgw.gate.texts import Texts
 
-# RFC 5321 4.5.3.1.3 less the brackets. Nothing longer is ours, and no pattern sees it.
-_LONGEST_ADDRESS = 254
-# In how many ways the expressions may try to match the longest address: one, and all of
-# a list together. `.*@.*` has 254 * 254; `(a+)+` has more than there are atoms.
-_MOST_WAYS = 1_000_000
+# In how many ways all regular expressions of a list may try to match one address.
 _MOST_WAYS_TOGETHER = 10_000_000
 # Patterns joined into one compiled expression; compiling gets slow above.
 _JOINED = 500
+# Characters read at once: an event loop beside it wants its turn in between.
+_BLOCK = 48 * 1024
+# Bad patterns that are named; those above are counted.
+_MOST_COMPLAINTS = 1_000
 
-# What nearly all lines of a long list are; A-labels take the long way.
-_USUAL = re.compile(r"(?!.*xn--)[a-z0-9._+-]{1,64}@[a-z0-9.-]{0,180}[a-z0-9]")
-
-_TYPES = ("exact", "fnmatch", "substr", "regex")
+_control = re.compile(r"[\0-\x1f\x7f]").search
 
 
 class BadLocalAddresses(ValueError):
@@ -53,170 +48,117 @@ class BadLocalAddresses(ValueError):
         self.lines = tuple(lines)
 
 
-class _BadPattern(ValueError):
-    pass
+def go_on() -> None:
+    """What is done between two blocks where nobody waits for his turn."""
 
 
-def _fold(text: str) -> str:
-    """Lower case, and one spelling of what Unicode spells in two ways."""
-    text = text.lower()
-    return text if text.isascii() else unicodedata.normalize("NFC", text)
+class Gathering:
+    """A list in the making: lines and rows go in by blocks, one LocalAddresses comes out."""
 
+    def __init__(self) -> None:
+        self.exact = Texts()
+        self.exact_domains = Texts()
+        self.domains = Texts()
+        self.below = Texts()
+        self.substrings: dict[str, None] = {}
+        self.wildcards: dict[str, None] = {}
+        self.expressions: dict[str, re.Pattern[str]] = {}
+        self._ways = 0
+        self._complaints: list[str] = []
+        self._bad = 0
 
-def _fold_address(text: str) -> str:
-    """The form that is compared, for addresses and for patterns without "@" alike."""
-    local, at, domain = text.rpartition("@")
-    return _fold(local + at + to_unicode(domain))
+    def file(self, path: Path, between: Callable[[], None] = go_on) -> None:
+        """Take a file in; `between` is called after each block of it."""
+        try:
+            for number, lines in blocks(path):
+                self._lines(path, number, lines)
+                between()
+        except OSError as error:
+            self.complain(f"{path}: {error.strerror}")
 
-
-def _type_and_pattern(line: str) -> tuple[str, str]:
-    """The type as written or implied; "domain" and "below" are the quick kinds."""
-    word, _, rest = line.partition(" ")
-    if word.lower() in _TYPES and rest:
-        kind, pattern = word.lower(), rest.strip()
-    else:
-        kind, pattern = "", line
-        if " " in line and '"' not in line:
-            raise _BadPattern(f'"{word}" is not a type (one of: {", ".join(_TYPES)})')
-    if kind == "regex":
-        return kind, pattern
-    pattern = _fold_address(pattern)
-    if not kind:
-        if pattern.startswith("@"):
-            pattern = "*" + pattern
-            kind = "fnmatch"
-        else:
-            kind = "fnmatch" if set("*?") & set(pattern) else "exact"
-    if kind == "fnmatch":
-        return _quick_kind(pattern)
-    return kind, pattern
-
-
-def _quick_kind(pattern: str) -> tuple[str, str]:
-    """A whole domain, or all below one, where that is what the fnmatch pattern says."""
-    for kind, start in (("below", "*@*."), ("domain", "*@"), ("below", "*.")):
-        rest = pattern.removeprefix(start)
-        # "*@[192.0.2.1]" means the address literal; fnmatch would see a set of letters.
-        if rest != pattern and not set("*?@") & set(rest):
-            return (kind, rest) if "[" not in rest[1:] else ("fnmatch", pattern)
-    return "fnmatch", pattern
-
-
-def _check_domain(domain: str) -> None:
-    if not domain or " " in domain:
-        raise _BadPattern("has no domain")
-    if domain.endswith("."):
-        raise _BadPattern("ends with a dot (addresses do not)")
-
-
-def _check_address(address: str) -> None:
-    local, _, domain = address.rpartition("@")
-    if not local:
-        raise _BadPattern(f'"{address}" is not an address')
-    _check_domain(domain)
-    if len(address) > _LONGEST_ADDRESS:
-        raise _BadPattern(f"is longer than {_LONGEST_ADDRESS} characters, no address is")
-
-
-def _compile(pattern: str) -> tuple[re.Pattern[str], int]:
-    """A regular expression of the operator's, and in how many ways it may try to match."""
-    try:
-        compiled = re.compile(pattern, re.IGNORECASE)
-        parsed = importlib.import_module("re._parser").parse(pattern, re.IGNORECASE)
-    except (re.error, OverflowError, RecursionError) as error:
-        raise _BadPattern(f"bad regular expression: {error}") from error
-    ways = _ways(parsed)
-    if ways > _MOST_WAYS:
-        raise _BadPattern(
-            "a regular expression that could take for ever (repeat nothing that repeats or"
-            " has alternatives, and at most two things without limit)"
-        )
-    return compiled, ways
-
-
-def _ways(parsed: Any) -> int:
-    """An upper bound of the paths that backtracking can take, for the longest address.
-
-    One after the other multiplies, alternatives add, a repeat of something that has
-    several ways is a power. Cut off above the limit. `parsed` comes from Python's own
-    parser, which has no types.
-    """
-    ways = 1
-    for operation, argument in parsed:
-        match str(operation), argument:
-            case "BRANCH", (_, branches):
-                here = sum(_ways(branch) for branch in branches)
-            case "SUBPATTERN", (_, _, _, inner):
-                here = _ways(inner)
-            case "MAX_REPEAT" | "MIN_REPEAT" | "POSSESSIVE_REPEAT", (least, most, inner):
-                here = _ways_repeated(_ways(inner), int(least), int(most))
-            case "ASSERT" | "ASSERT_NOT", (_, inner):
-                here = _ways(inner)
-            case "ATOMIC_GROUP", inner:
-                here = _ways(inner)
-            case "GROUPREF" | "GROUPREF_EXISTS", _:
-                here = _MOST_WAYS + 1
-            case _:
-                here = 1  # one character, a set of them, a position
-        ways = min(ways * here, _MOST_WAYS + 1)
-    return ways
-
-
-def _ways_repeated(inner: int, least: int, most: int) -> int:
-    total = 0
-    for times in range(min(least, _LONGEST_ADDRESS), min(most, _LONGEST_ADDRESS) + 1):
-        total += inner**times
-        if total > _MOST_WAYS:
-            break
-    return total
-
-
-def _join(patterns: Sequence[str]) -> tuple[re.Pattern[str], ...]:
-    # fnmatch.translate matches every "*" once and for all, so these never go back.
-    return tuple(
-        re.compile("|".join(map(fnmatch.translate, patterns[start : start + _JOINED])))
-        for start in range(0, len(patterns), _JOINED)
-    )
-
-
-@dataclass(slots=True)
-class _List:
-    """What was read so far."""
-
-    exact: set[str] = field(default_factory=set)
-    domains: set[str] = field(default_factory=set)
-    below: set[str] = field(default_factory=set)
-    substrings: list[str] = field(default_factory=list)
-    wildcards: list[str] = field(default_factory=list)
-    expressions: list[re.Pattern[str]] = field(default_factory=list)
-    ways: int = 0
-
-    def add(self, line: str) -> None:
-        """Sort one line in. Raises _BadPattern."""
-        if _USUAL.fullmatch(usual := line.lower()):
-            self.exact.add(usual)
+    def rows(self, rows: Sequence[tuple[object, object]]) -> None:
+        """Take a block of rows (type, address) in."""
+        if {kind for kind, _ in rows} <= {"exact", "", None} and self._plain_rows(rows):
             return
-        kind, pattern = _type_and_pattern(line)
+        for kind, address in rows:
+            try:
+                self.add(of_row(kind, address))
+            except BadPattern as error:
+                self.complain(f"locals: row {_shown(kind)}, {_shown(address)}: {error}")
+
+    def add(self, pattern: Pattern) -> None:
+        """Sort one pattern in. Raises BadPattern."""
+        kind, text = pattern
         match kind:
             case "exact":
-                _check_address(pattern)
-                self.exact.add(pattern)
+                self.exact.add(text)
+                self.exact_domains.add(text.rpartition("@")[2])
             case "domain":
-                _check_domain(pattern)
-                self.domains.add(pattern)
+                self.domains.add(text)
             case "below":
-                _check_domain(pattern)
-                self.below.add(pattern)
+                self.below.add(text)
             case "substr":
-                self.substrings.append(pattern)
+                self.substrings[text] = None
             case "fnmatch":
-                self.wildcards.append(pattern)
-            case _:
-                compiled, ways = _compile(pattern)
-                if self.ways + ways > _MOST_WAYS_TOGETHER:
-                    raise _BadPattern("together with those above, the regular expressions are slow")
-                self.ways += ways
-                self.expressions.append(compiled)
+                self.wildcards[text] = None
+            case "regex" if text not in self.expressions:
+                compiled, ways = compile_regex(text)
+                if self._ways + ways > _MOST_WAYS_TOGETHER:
+                    raise BadPattern("together with those above, the regular expressions are slow")
+                self._ways += ways
+                self.expressions[text] = compiled
+
+    def complain(self, line: str) -> None:
+        """Note why there will be no list."""
+        self._bad += 1
+        if self._bad <= _MOST_COMPLAINTS:
+            self._complaints.append(line)
+
+    def complaints(self) -> tuple[str, ...]:
+        """All that was bad; nothing where there is a list."""
+        if self._bad > _MOST_COMPLAINTS:
+            return (*self._complaints, f"and {self._bad - _MOST_COMPLAINTS} more")
+        return tuple(self._complaints)
+
+    def finish(self) -> LocalAddresses:
+        """The list. Raises BadLocalAddresses with all that was bad, not only the first."""
+        if complaints := self.complaints():
+            raise BadLocalAddresses(complaints)
+        return LocalAddresses(self)
+
+    def parts(self) -> list[dict[str, None]]:
+        """All that is large, for `texts.let_go` once this is not used any more."""
+        large = (self.exact, self.exact_domains, self.domains, self.below)
+        return [part for texts in large for part in texts.parts()]
+
+    def _lines(self, path: Path, first: int, lines: list[str]) -> None:
+        plain = usual_lines("".join(lines), len(lines))
+        if plain is not None:
+            self.exact.update(plain[0])
+            self.exact_domains.update(plain[1])
+            return
+        for number, line in enumerate(lines, first):
+            if address := usual(line.rstrip("\r\n")):
+                self.exact.add(address)
+                self.exact_domains.add(address.rpartition("@")[2])
+                continue
+            try:
+                if pattern := of_file_line(line):
+                    self.add(pattern)
+            except BadPattern as error:
+                self.complain(f"{path}:{number}: {error}")
+
+    def _plain_rows(self, rows: Sequence[tuple[object, object]]) -> bool:
+        try:
+            text = "\n".join([address for _, address in rows])  # type: ignore[misc]
+        except TypeError:  # a row without an address, or with something else there
+            return False
+        # A row may hold a line break, and is one pattern all the same.
+        if text.count("\n") != len(rows) - 1 or not (plain := usual_lines(text, len(rows))):
+            return False
+        self.exact.update(plain[0])
+        self.exact_domains.update(plain[1])
+        return True
 
 
 class LocalAddresses:
@@ -227,47 +169,61 @@ class LocalAddresses:
     is loaded beside it and takes its place.
     """
 
-    __slots__ = ("_any", "_below", "_domains", "_exact", "_expressions", "_known", "_substrings")
+    __slots__ = ("_any", "_compiled", "_gathered", "_has_below")
 
-    def __init__(self, patterns: _List) -> None:
-        self._exact = frozenset(patterns.exact)
-        self._domains = frozenset(patterns.domains)
-        self._below = frozenset(patterns.below)
-        self._known = self._domains | {address.rpartition("@")[2] for address in self._exact}
-        self._substrings = tuple(patterns.substrings)
-        self._expressions = _join(patterns.wildcards) + tuple(patterns.expressions)
+    def __init__(self, gathered: Gathering) -> None:
+        self._gathered = gathered
+        self._compiled = _join(tuple(gathered.wildcards)) + tuple(gathered.expressions.values())
+        self._has_below = bool(gathered.below)
         self._any = any(
-            (self._exact, self._domains, self._below, self._substrings, self._expressions)
+            (
+                gathered.exact,
+                gathered.domains,
+                self._has_below,
+                gathered.substrings,
+                self._compiled,
+            )
         )
 
     @classmethod
     def empty(cls) -> LocalAddresses:
         """No address is local."""
-        return cls(_List())
+        return cls(Gathering())
 
     @classmethod
     def load(cls, path: Path) -> LocalAddresses:
-        """Read the list. Raises BadLocalAddresses with every bad line at once."""
-        patterns = _List()
-        bad = []
-        try:
-            with path.open("rb") as file:
-                for number, raw in enumerate(file, 1):
-                    try:
-                        # A byte order mark is no part of the first address.
-                        line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
-                        line = line.replace("\t", " ").strip()
-                        if line and not line.startswith("#"):
-                            patterns.add(line)
-                    except UnicodeDecodeError:
-                        bad.append(f"{path}:{number}: is not UTF-8")
-                    except _BadPattern as error:
-                        bad.append(f"{path}:{number}: {error}")
-        except OSError as error:
-            raise BadLocalAddresses([f"{path}: {error.strerror}"]) from error
-        if bad:
-            raise BadLocalAddresses(bad)
-        return cls(patterns)
+        """Read a file. Raises BadLocalAddresses with every bad line at once."""
+        gathering = Gathering()
+        gathering.file(path)
+        return gathering.finish()
+
+    @property
+    def exact(self) -> int:
+        """How many addresses are named one by one."""
+        return len(self._gathered.exact)
+
+    @property
+    def patterns(self) -> int:
+        """How many patterns of the other kinds there are."""
+        of = self._gathered
+        searched = len(of.substrings) + len(of.wildcards) + len(of.expressions)
+        return len(of.domains) + len(of.below) + searched
+
+    def same(self, other: LocalAddresses, between: Callable[[], None] = go_on) -> bool:
+        """Whether both are made of the same patterns, in whatever order."""
+        mine, others = self._gathered, other._gathered
+        return (
+            mine.substrings == others.substrings
+            and mine.wildcards == others.wildcards
+            and mine.expressions.keys() == others.expressions.keys()
+            and mine.domains.same(others.domains, between)
+            and mine.below.same(others.below, between)
+            and mine.exact.same(others.exact, between)
+        )
+
+    def parts(self) -> list[dict[str, None]]:
+        """All that is large, for `texts.let_go` once the list is not used any more."""
+        return self._gathered.parts()
 
     def __bool__(self) -> bool:
         """Whether any address is local at all."""
@@ -278,31 +234,86 @@ class LocalAddresses:
 
     def is_local(self, address: str) -> bool:
         """Whether a pattern matches the address, given in its UTF-8 form."""
-        if len(address) > _LONGEST_ADDRESS:
+        if len(address) > LONGEST_ADDRESS:
             return False
-        address = _fold_address(address)
+        address = fold_address(address)
         local, _, domain = address.rpartition("@")
         # A trailing dot is another spelling of the domain in DNS, but none in SMTP: what
         # follows us could take it for a stranger's.
         if not local or not domain or domain.endswith("."):
             return False
+        gathered = self._gathered
         return (
-            address in self._exact
-            or domain in self._domains
-            or (bool(self._below) and self._is_below(domain))
-            or any(text in address for text in self._substrings)
-            or any(expression.fullmatch(address) for expression in self._expressions)
+            address in gathered.exact
+            or domain in gathered.domains
+            or (self._has_below and self._is_below(domain))
+            or (bool(gathered.substrings) and any(text in address for text in gathered.substrings))
+            or (bool(self._compiled) and any(each.fullmatch(address) for each in self._compiled))
         )
 
     def knows_domain(self, domain: str) -> bool:
         """Whether the list names this domain: then an unknown address in it does not exist."""
-        domain = _fold(to_unicode(domain))
-        return domain in self._known or self._is_below(domain)
+        domain = fold_address(domain)
+        gathered = self._gathered
+        return (
+            domain in gathered.exact_domains or domain in gathered.domains or self._is_below(domain)
+        )
 
     def _is_below(self, domain: str) -> bool:
         _, dot, parent = domain.partition(".")
         while dot:
-            if parent in self._below:
+            if parent in self._gathered.below:
                 return True
             _, dot, parent = parent.partition(".")
         return False
+
+
+def blocks(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield the lines of a file by blocks, each with the number of its first line.
+
+    What is no UTF-8 comes as surrogates. Raises OSError.
+    """
+    # Only "\n" ends a line, and a byte order mark is no part of the first address.
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="\n") as file:
+        number = 1
+        while lines := file.readlines(_BLOCK):
+            yield number, lines
+            number += len(lines)
+
+
+def written(line: str) -> str:
+    """What a line of the file holds; "" where it is empty or a comment."""
+    line = line.replace("\t", " ").strip()
+    return "" if line.startswith("#") else line
+
+
+def of_file_line(line: str) -> Pattern | None:
+    """The pattern that a line of the file holds, None where it says nothing. Raises BadPattern."""
+    line = written(line)
+    if not line:
+        return None
+    if not line.isascii() and any("\ud800" <= char <= "\udfff" for char in line):
+        raise BadPattern("is not UTF-8")
+    return of_line(line)
+
+
+def of_row(kind: object, address: object) -> Pattern:
+    """The pattern that a row holds. Raises BadPattern."""
+    if not isinstance(kind, str | None) or not isinstance(address, str | None):
+        raise BadPattern("is not text")
+    if address and _control(address):
+        raise BadPattern("holds a control character")
+    # Columns of a fixed width come filled with blanks.
+    return of_type((kind or "").strip(), (address or "").strip())
+
+
+def _shown(value: object) -> str:
+    return ascii(value)[:80] if isinstance(value, str | None) else type(value).__name__
+
+
+def _join(patterns: Sequence[str]) -> tuple[re.Pattern[str], ...]:
+    # fnmatch.translate matches every "*" once and for all, so these never go back.
+    return tuple(
+        re.compile("|".join(map(fnmatch.translate, patterns[start : start + _JOINED])))
+        for start in range(0, len(patterns), _JOINED)
+    )

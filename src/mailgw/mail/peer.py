@@ -18,7 +18,9 @@ class Peer:
     """One client. IPv4-mapped IPv6 addresses are given as IPv4.
 
     `connection_id` is unique and names the connection in the log. `proxy_ip` is the
-    balancer that spoke for the client, if any. `user` is set once authenticated.
+    balancer that spoke for the client, if any; the addresses are the client's then.
+    `health_check` is a balancer that speaks for itself, to see whether we are there: it is
+    not counted as a client. `user` is set once authenticated.
     """
 
     connection_id: str
@@ -27,6 +29,7 @@ class Peer:
     local_ip: str
     local_port: int
     proxy_ip: str | None = None
+    health_check: bool = False
     tls: Tls | None = None
     helo: str | None = None
     esmtp: bool = False

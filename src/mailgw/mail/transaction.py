@@ -26,6 +26,23 @@ class Recipient(NamedTuple):
     orcpt: str = ""
 
 
+class Transaction(NamedTuple):
+    """What was agreed so far, before there is a message.
+
+    `reverse_path` is None for the null sender, `size` what the client announced, 0 if it
+    did not, `recipients` those that were accepted. `ret` and `envid` are the DSN
+    parameters as written, "" where not given.
+    """
+
+    reverse_path: Address | None
+    recipients: tuple[Recipient, ...] = ()
+    size: int = 0
+    smtputf8: bool = False
+    eight_bit: bool = False
+    ret: str = ""
+    envid: str = ""
+
+
 class Message(NamedTuple):
     """What stands when the final dot is in: envelope, parameters and bytes.
 

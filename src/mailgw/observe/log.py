@@ -2,7 +2,8 @@
 
 Whatever a stranger sent is escaped here, in one place: a value with anything but
 printable ASCII and no blanks is quoted, so an event stays one line and its fields stay
-its own. Credentials and message text are never given to it.
+its own. Credentials and message text are never given to it. An event below the level
+costs a comparison and no more.
 """
 
 from __future__ import annotations
@@ -10,90 +11,108 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
 import re
 import time
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+
+from mailgw.observe.channel import Channel, reopen_all
+from mailgw.observe.destinations import Destination, Stream
 
 # Printable ASCII without the blank and the quotation mark: needs no quoting.
 _plain = re.compile(r"[!#-~]+").fullmatch
 
+LEVELS = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+}
+_NOTHING = logging.CRITICAL + 1
 
-def _nowhere(_lines: str) -> None:
-    """Where lines go until somebody says where."""
-
-
-def _to_stderr(lines: str) -> None:
-    # Past Python's buffers, which would keep what cannot be written. A full disk, or a
-    # reader who has gone, costs lines of the log and no mail.
-    with suppress(OSError):
-        os.write(2, lines.encode("utf-8", "backslashreplace"))
-
-
-_write: Callable[[str], object] = _nowhere
+_least = _NOTHING
 _second = 0
 _stamp = ""
 
 
+def direct(destinations: Sequence[Destination], level: str = "info") -> None:
+    """Send all lines of this level and above there, and nowhere else; without any, say nothing.
+
+    Libraries are heard from WARNING on, whatever the level: what they say below it may
+    hold credentials and message text.
+    """
+    global _least
+    _channel.direct(destinations)
+    _least = LEVELS[level] if destinations else _NOTHING
+    logging.basicConfig(level=max(_least, logging.WARNING), handlers=[_Handler()], force=True)
+    logging.getLogger("mailgw").setLevel(_least)
+
+
 def to_stderr() -> None:
-    """Send all lines to standard error, those of libraries from WARNING on."""
-    global _write
-    _write = _to_stderr
-    logging.basicConfig(level=logging.WARNING, handlers=[_Handler()], force=True)
-    logging.getLogger("mailgw").setLevel(logging.INFO)
+    """Send all lines to standard error, if there is one."""
+    with suppress(OSError):
+        direct([Stream("stderr", 2)])
+
+
+def reopen() -> None:
+    """Look now whether files were rotated away, those of other logs too.
+
+    What cannot be opened anew stays as it was, and that is said.
+    """
+    reopen_all()
 
 
 def gather(loop: asyncio.AbstractEventLoop) -> Callable[[], None]:
     """Write once per turn of the loop, not once per line; call the result to end that."""
-    global _write
-    write, waiting = _write, list[str]()
+    _channel.gather(loop)
+    return _channel.end
 
-    def add(line: str) -> None:
-        if not waiting:
-            loop.call_soon(flush)
-        waiting.append(line)
 
-    def flush() -> None:
-        if waiting:
-            write("".join(waiting))
-            waiting.clear()
+def wanted(level: str) -> bool:
+    """Whether such an event would be written: for those that cost something to make."""
+    return _least <= LEVELS[level]
 
-    def end() -> None:
-        global _write
-        flush()
-        _write = write
 
-    _write = add
-    return end
+def debug(event: str, **fields: object) -> None:
+    if _least <= logging.DEBUG:
+        _emit(logging.DEBUG, "debug", event, fields)
 
 
 def info(event: str, **fields: object) -> None:
-    _emit("info", event, fields)
+    if _least <= logging.INFO:
+        _emit(logging.INFO, "info", event, fields)
 
 
 def warning(event: str, **fields: object) -> None:
-    _emit("warning", event, fields)
+    if _least <= logging.WARNING:
+        _emit(logging.WARNING, "warning", event, fields)
 
 
 def error(event: str, **fields: object) -> None:
-    _emit("error", event, fields)
+    if _least <= logging.ERROR:
+        _emit(logging.ERROR, "error", event, fields)
 
 
 def failure(event: str, **fields: object) -> None:
     """An exception that is our own fault: the event, and the traceback below it."""
-    _emit("error", event, fields)
+    error(event, **fields)
     logging.getLogger("mailgw").error("traceback", exc_info=True)
 
 
-def _emit(level: str, event: str, fields: dict[str, object]) -> None:
+def trouble(event: str, name: str, reason: str) -> None:
+    """A log that is in trouble, or out of it again."""
+    warning(event, log=name, reason=reason)
+
+
+def _emit(number: int, level: str, event: str, fields: dict[str, object]) -> None:
     line = f"{_now()} {level} {event}"
     for name, value in fields.items():
         if value is not None:
             text = str(value)
             # json.dumps leaves nothing but printable ASCII.
             line += f" {name}={text if _plain(text) else json.dumps(text)}"
-    _write(line + "\n")
+    _channel.add(number, line)
 
 
 def _now() -> str:
@@ -106,12 +125,18 @@ def _now() -> str:
 
 
 class _Handler(logging.Handler):
-    """What libraries and rooms say through the standard logging."""
+    """What libraries and rooms say through the standard logging; each line of it is one of ours."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        text = record.getMessage()
-        line = text if text.isprintable() else json.dumps(text)
-        _write(f"{_now()} {record.levelname.lower()} {record.name}: {line}\n")
-        if record.exc_info:
-            formatter = self.formatter or logging.Formatter()
-            _write(formatter.formatException(record.exc_info) + "\n")
+        front = f"{_now()} {record.levelname.lower()} {record.name}:"
+        _channel.add(record.levelno, f"{front} {_printable(record.getMessage())}")
+        if record.exc_info and record.exc_info[0] is not None:
+            for text in "".join(traceback.format_exception(*record.exc_info)).splitlines():
+                _channel.add(record.levelno, f"{front}   {_printable(text)}")
+
+
+def _printable(text: str) -> str:
+    return text if text.isprintable() else json.dumps(text)
+
+
+_channel = Channel((), trouble)

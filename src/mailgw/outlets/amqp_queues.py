@@ -41,6 +41,11 @@ def queue_arguments(settings: BrokerSettings) -> dict[str, str | int]:
     return arguments
 
 
+def queue_durable(settings: BrokerSettings) -> bool:
+    """Whether a queue of ours is declared durable; a quorum queue cannot be otherwise."""
+    return settings.durable or settings.queue_type == "quorum"
+
+
 async def prepare(connection: aio_pika.Connection, settings: BrokerSettings) -> None:
     """Declare what is missing, or with `declare: false` look whether it is there.
 
@@ -69,7 +74,7 @@ async def _declare(connection: aio_pika.Connection, settings: BrokerSettings) ->
             "queue",
             name,
             lambda channel, name=name: channel.queue_declare(  # type: ignore[misc]
-                name, durable=settings.durable, arguments=queue_arguments(settings)
+                name, durable=queue_durable(settings), arguments=queue_arguments(settings)
             ),
         )
         if settings.exchange:

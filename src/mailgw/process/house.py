@@ -6,16 +6,22 @@ old one where that fails.
 
 from __future__ import annotations
 
+import functools
 import socket
 from collections.abc import Callable
-from pathlib import Path
+from typing import TYPE_CHECKING
 
+from mailgw.config.sections.access import AccessSettings
 from mailgw.config.settings import Settings
+from mailgw.config.urls import file_of
+from mailgw.document.addresses import Outgoing
 from mailgw.document.build import Builder
-from mailgw.gate.credentials import Login
+from mailgw.gate.credentials import Authenticator, Hardcoded
 from mailgw.gate.door import Door
 from mailgw.gate.gate import Gate
-from mailgw.gate.recipients import LocalAddresses
+from mailgw.gate.guesses import Guesses
+from mailgw.gate.locals import Locals, Sources
+from mailgw.gate.rates import Alone, Counters, MessageRate
 from mailgw.intake import Intake, discard
 from mailgw.mail.identifiers import Identifiers
 from mailgw.mail.transaction import Message
@@ -23,10 +29,15 @@ from mailgw.outlets.null import Null
 from mailgw.outlets.router import Queues
 from mailgw.outlets.store import Store
 from mailgw.plugins import Output
+from mailgw.process.extensions import Extensions
+from mailgw.process.logs import received_log_of
 from mailgw.smtp.extensions import Rules
 from mailgw.smtp.reply import Reply
 from mailgw.wire.house import House, Now
 from mailgw.wire.tls import server_context
+
+if TYPE_CHECKING:
+    from mailgw.gate.dnsbl import Blocklists
 
 
 def output_of(settings: Settings) -> Output:
@@ -43,54 +54,136 @@ def output_of(settings: Settings) -> Output:
     return Store(settings.store.queue_store)
 
 
-def house_of(settings: Settings, output: Output, identifiers: Identifiers) -> House:
-    """Everything a listener needs. Raises BadCertificate or BadLocalAddresses."""
-    hostname = settings.listen.hostname or socket.getfqdn()
+def house_of(
+    settings: Settings,
+    output: Output,
+    identifiers: Identifiers,
+    counters: Counters | None = None,
+) -> House:
+    """Everything a listener needs.
+
+    Raises BadCertificate, BadExtension, BadLocalAddresses or BadLogins.
+
+    What it opens while it serves ends with `house.gate.close()`.
+    """
+    hostname = settings.listen.hostname or _system_name()
+    counters = Alone() if counters is None else counters
     tls = None
     if settings.tls.certificate is not None and settings.tls.key is not None:
         tls = server_context(settings.tls.certificate, settings.tls.key, settings.tls.ciphers)
+    local = settings.local
+    locals_ = Locals.load(Sources(local.addresses, local.database), local.ttl)
+    extensions = Extensions.of(settings.extensions)
+    rules = Rules(
+        hostname=hostname,
+        max_size=settings.smtp.maxsize,
+        max_errors=settings.smtp.max_errors,
+        addresses=settings.smtp.validate_address,
+        newlines=settings.smtp.bare_newlines,
+        starttls=tls is not None,
+        auth=bool(settings.access.username or settings.access.auth or extensions.authenticate),
+        dsn=settings.smtp.dsn,
+        courtesies=extensions.reply_to_all,
+    )
+    gate, intake = extensions.around(
+        _gate(settings, hostname, output, counters, locals_),
+        _intake(settings, hostname, output),
+        rules,
+        auth_in_clear=settings.access.auth_insecure_range,
+        own_reply=settings.store.output == "null",
+    )
     return House(
-        rules=Rules(
-            hostname=hostname,
-            max_size=settings.smtp.maxsize,
-            max_errors=settings.smtp.max_errors,
-            addresses=settings.smtp.validate_address,
-            newlines=settings.smtp.bare_newlines,
-            starttls=tls is not None,
-            auth=bool(settings.access.username),
-            dsn=settings.smtp.dsn,
-        ),
-        door=Door(),
-        gate=_gate(settings, hostname, output),
-        intake=_intake(settings, hostname, output),
+        rules=rules,
+        door=_door(settings, counters),
+        gate=gate,
+        intake=intake,
         identifiers=identifiers,
         patience=settings.smtp.timeout,
         deadline=settings.smtp.confirm_timeout,
         spool_memory=settings.store.spool_memory,
         tls=tls,
+        proxies=settings.access.proxy,
         auth_in_clear=settings.access.auth_insecure_range,
+        background=(locals_.run,),
+        greeting_delay=settings.limits.greeting_delay,
+        minimum_rate=settings.limits.minimum_rate,
     )
 
 
-def _gate(settings: Settings, hostname: str, output: Output) -> Gate:
-    access = settings.access
+@functools.cache
+def _system_name() -> str:
+    # Once a process, and not in a worker: a name server that is slow now shall slow no client.
+    return socket.getfqdn()
+
+
+def _door(settings: Settings, counters: Counters) -> Door:
+    limits = settings.limits
+    ceilings = [each for each in (limits.connections, limits.connections_in) if each is not None]
+    return Door(
+        counters,
+        clients=settings.access.range,
+        most=min(ceilings, default=None),
+        per_client=limits.per_ip,
+        rate=limits.rate.connections,
+    )
+
+
+def _gate(
+    settings: Settings, hostname: str, output: Output, counters: Counters, locals_: Locals
+) -> Gate:
+    access, most = settings.access, settings.limits.rate.messages
     return Gate(
         hostname=hostname,
-        locals=_local_addresses(settings.local.addresses),
+        locals=locals_,
         max_recipients=settings.smtp.max_recipients,
         trouble=output.trouble,
-        login=Login(access.username, access.password) if access.username else None,
+        logins=_logins(access),
+        guesses=Guesses(access.auth_attempts),
         recipients=access.recipients,
+        blocklists=_blocklists(settings) if settings.limits.dnsbl else None,
+        message_rate=None if most is None else MessageRate(counters, most),
     )
+
+
+def _blocklists(settings: Settings) -> Blocklists:
+    # Imported here: who asks no lists need not wait for the library.
+    from mailgw.dns import AresResolver
+    from mailgw.gate.dnsbl import Blocklists
+
+    dns, limits = settings.dns, settings.limits
+    resolver = AresResolver(
+        dns.server, timeout=dns.timeout, min_ttl=dns.min_ttl, capacity=dns.capacity
+    )
+    return Blocklists(
+        limits.dnsbl,
+        resolver,
+        refuse=limits.dnsbl_action == "refuse",
+        exempt=settings.access.auth_insecure_range,
+    )
+
+
+def _logins(access: AccessSettings) -> Authenticator | None:
+    """Who knows the logins; None where nobody can authenticate. Raises BadLogins."""
+    if not access.auth:
+        return Hardcoded([(access.username, access.password)]) if access.username else None
+    scheme = access.auth.partition("://")[0].lower()
+    if scheme == "hardcoded":
+        return Hardcoded.from_url(access.auth)
+    # Imported here: who has logins elsewhere need not wait for these libraries.
+    if (file := file_of(access.auth)) is not None:
+        from mailgw.gate.password_file import PasswordFile
+
+        return PasswordFile(file)
+    from mailgw.gate.http_login import HttpLogin
+
+    return HttpLogin(access.auth)
 
 
 def _intake(settings: Settings, hostname: str, output: Output) -> Callable[[Message], Now[Reply]]:
     if settings.store.output == "null":
         return discard
-    builder = Builder(hostname, settings.document.extract, received=settings.document.received)
+    access, document = settings.access, settings.document
+    outgoing = Outgoing(access.default_ips, access.mappable_ips, access.unmappable_ips)
+    builder = Builder(hostname, document.extract, received=document.received, outgoing=outgoing)
     queues = Queues(settings.broker.inbox, settings.broker.local)
-    return Intake(builder, queues, output).message
-
-
-def _local_addresses(path: Path | None) -> LocalAddresses:
-    return LocalAddresses.empty() if path is None else LocalAddresses.load(path)
+    return Intake(builder, queues, output, received_log_of(settings)).message

@@ -43,6 +43,8 @@ class Said:
     """A command whose whole effect is its reply: NOOP, VRFY, HELP."""
 
     reply: Reply
+    verb: str
+    argument: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +250,11 @@ def _bdat(argument: str, _: Grammar) -> Command | Reply:
 
 
 def _vrfy(argument: str, _: Grammar) -> Command | Reply:
-    return Said(reply.CANNOT_VERIFY) if argument else reply.BAD_ARGUMENT
+    return Said(reply.CANNOT_VERIFY, "VRFY", argument) if argument else reply.BAD_ARGUMENT
+
+
+def _noop(argument: str, _: Grammar) -> Command | Reply:
+    return Said(reply.OK, "NOOP", argument)
 
 
 def _alone(command: Command) -> Callable[[str, Grammar], Command | Reply]:
@@ -271,9 +277,9 @@ _PARSERS: dict[str, Callable[[str, Grammar], Command | Reply]] = {
     "DATA": _alone(events.DataRequested()),
     "BDAT": _bdat,
     "RSET": _alone(events.Reset()),
-    "NOOP": _always(Said(reply.OK)),
+    "NOOP": _noop,
     "VRFY": _vrfy,
     "EXPN": _always(reply.NOT_IMPLEMENTED),
-    "HELP": _always(Said(reply.HELP)),
+    "HELP": _always(Said(reply.HELP, "HELP")),
     "QUIT": _alone(Quit()),
 }

@@ -89,6 +89,18 @@ class Reset(NamedTuple):
     """RSET: what was agreed is void, as after a Hello. Tells."""
 
 
+class Courtesy(NamedTuple):
+    """NOOP, VRFY, RSET or QUIT, where `Rules.courtesies` lets somebody else reply. Asks.
+
+    `usual` is what the session would say. After RSET what was agreed is void, after QUIT
+    the connection ends, whatever the answer is.
+    """
+
+    verb: str
+    argument: str
+    usual: Reply
+
+
 Event = (
     Connected
     | Hello
@@ -101,4 +113,5 @@ Event = (
     | DataDone
     | DataRefused
     | Reset
+    | Courtesy
 )

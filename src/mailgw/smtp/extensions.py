@@ -16,7 +16,8 @@ class Rules:
     """What a listener offers and how far its sessions may go; the same for all of them.
 
     Sizes are in octets. `auth` says that somebody could be authenticated here; whether
-    the client must start TLS first is the session's `auth_in_clear`.
+    the client must start TLS first is the session's `auth_in_clear`. `courtesies`: NOOP,
+    VRFY, RSET and QUIT ask for their reply, and a 2xx to Hello is said as it is given.
     """
 
     hostname: str
@@ -27,6 +28,7 @@ class Rules:
     starttls: bool = False
     auth: bool = False
     dsn: bool = False
+    courtesies: bool = False
 
 
 @lru_cache(maxsize=256)

@@ -16,6 +16,7 @@ _LONGEST_TEXT = 480
 class Reply:
     """One reply: `code`, `detail` (subject and detail of the enhanced code, "" for none), `text`.
 
+    `rule` is for the log alone: the key that decided so, "" where none did.
     `text` may hold several lines, split at "\\n". `wire` is the reply as sent. Control
     characters become "?", so that nothing a stranger or a plug-in brought can add a line.
     `positive`: the client may go on (2xx, 3xx). `closes`: the connection ends with it
@@ -25,6 +26,7 @@ class Reply:
     code: int
     detail: str
     text: str
+    rule: str = field(default="", repr=False, compare=False)
     wire: bytes = field(init=False, repr=False, compare=False)
     positive: bool = field(init=False, repr=False, compare=False)
     closes: bool = field(init=False, repr=False, compare=False)
@@ -93,11 +95,15 @@ BAD_RECIPIENT = Reply(501, "1.3", "Bad recipient address syntax")
 # RFC 6531 3.5: such an address needs the SMTPUTF8 parameter.
 NEEDS_SMTPUTF8_SENDER = Reply(553, "6.7", "Non-ASCII sender address needs SMTPUTF8")
 NEEDS_SMTPUTF8_RECIPIENT = Reply(553, "6.7", "Non-ASCII recipient address needs SMTPUTF8")
-TOO_MANY_ERRORS = Reply(421, "7.0", "Too many errors, closing the connection")
+TOO_MANY_ERRORS = Reply(
+    421, "7.0", "Too many errors, closing the connection", rule="smtp-max-errors"
+)
 # Cross-protocol requests (ALPACA): no line after the first is run.
 NOT_SMTP = Reply(421, "7.0", "This is an SMTP server")
-BARE_NEWLINE = Reply(550, "6.0", "Message holds a bare CR or LF, lines end with CRLF")
-TOO_BIG = Reply(552, "3.4", "Message exceeds the size limit")
+BARE_NEWLINE = Reply(
+    550, "6.0", "Message holds a bare CR or LF, lines end with CRLF", rule="smtp-bare-newlines"
+)
+TOO_BIG = Reply(552, "3.4", "Message exceeds the size limit", rule="smtp-maxsize")
 
 # --- TLS and AUTH -----------------------------------------------------------------
 
@@ -112,22 +118,42 @@ AUTH_BAD_BASE64 = Reply(501, "5.2", "Cannot decode base64")
 AUTH_TOO_LONG = Reply(500, "5.6", "Authentication exchange line is too long")
 AUTH_CANCELLED = Reply(501, "7.0", "Authentication cancelled")
 # One text for unknown user and wrong password: a stranger must not learn which.
-AUTH_FAILED = Reply(535, "7.8", "Authentication credentials invalid")
-AUTH_REQUIRED = Reply(530, "7.0", "Authentication required")
+AUTH_FAILED = Reply(535, "7.8", "Authentication credentials invalid", rule="smtp-auth")
+AUTH_REQUIRED = Reply(530, "7.0", "Authentication required", rule="smtp-auth")
+# RFC 4954 6: who knows the logins cannot be asked, so this is no 535.
+AUTH_UNAVAILABLE = Reply(454, "7.0", "Temporary authentication failure", rule="smtp-auth")
+TOO_MANY_GUESSES = Reply(
+    421, "7.0", "Too many failed logins, try again later", rule="smtp-auth-attempts"
+)
 
 # --- a rule says no ---------------------------------------------------------------
 
 REFUSED = Reply(550, "7.1", "Refused by policy")
-RELAY_DENIED = Reply(550, "7.1", "Relaying denied")
-NO_SUCH_RECIPIENT = Reply(550, "1.1", "No such recipient here")
+RELAY_DENIED = Reply(550, "7.1", "Relaying denied", rule="smtp-recipients")
+NO_SUCH_RECIPIENT = Reply(550, "1.1", "No such recipient here", rule="smtp-recipients")
 # RFC 5321 4.5.3.1.10: 452, although 552 was once common; the accepted ones stand.
-TOO_MANY_RECIPIENTS = Reply(452, "5.3", "Too many recipients, send the rest separately")
+TOO_MANY_RECIPIENTS = Reply(
+    452, "5.3", "Too many recipients, send the rest separately", rule="smtp-max-recipients"
+)
+# RFC 5321 3.1: 554 instead of the banner is for whom no service is.
+NOT_IN_RANGE = Reply(554, "7.1", "Access denied", rule="smtp-range")
+TOO_MANY_CONNECTIONS = Reply(
+    421, "7.0", "Too many connections from your address", rule="smtp-connections-per-ip"
+)
+TOO_OFTEN = Reply(421, "7.0", "Too many connections in a minute, wait a while", rule="smtp-rate")
+TOO_MANY_MESSAGES = Reply(
+    450, "7.1", "Too many messages in a minute, wait a while", rule="smtp-rate"
+)
+# RFC 5321 4.3.1: the client waits for the greeting.
+TALKED_EARLY = Reply(554, "5.1", "You spoke before the greeting", rule="smtp-greeting-delay")
 # RFC 5321 6.3: more trace fields than any path has.
 MAIL_LOOP = Reply(554, "4.6", "Too many hops, this looks like a mail loop")
 
 # --- we are in trouble ------------------------------------------------------------
 
-TIMEOUT = Reply(421, "4.2", "Timeout waiting for the client, closing the connection")
+TIMEOUT = Reply(
+    421, "4.2", "Timeout waiting for the client, closing the connection", rule="smtp-timeout"
+)
 SHUTTING_DOWN = Reply(421, "3.2", "Service is shutting down, try again later")
 TRY_AGAIN = Reply(451, "3.0", "Temporary failure, try again later")
 STORAGE_FULL = Reply(452, "3.1", "Temporarily no room for this message, try again later")
@@ -137,6 +163,11 @@ MISCONFIGURED = Reply(451, "3.5", "Temporary failure, try again later")
 def banner(hostname: str) -> Reply:
     """The greeting (RFC 5321 4.2: the domain comes first)."""
     return Reply(220, "", f"{hostname} ESMTP mailgw")
+
+
+def listed(zone: str) -> Reply:
+    """The client is on the DNS list `zone`, where it may find out why."""
+    return Reply(554, "7.1", f"Your address is listed in {zone}", rule="smtp-dnsbl")
 
 
 def queued(identifiers: str) -> Reply:

@@ -69,6 +69,8 @@ class Session:
         self.rules = rules
         self.tls = tls
         self.user: str | None = None
+        # With what this room refused by itself; who reads it empties it.
+        self.refused: list[Reply] = []
         self._auth_in_clear = auth_in_clear
         self._grammar = command.Grammar(rules.addresses == "strict", rules.dsn, rules.auth)
         self._state = State.ARRIVED
@@ -163,6 +165,8 @@ class Session:
                 self._say(answer)
                 if answer.positive:
                     self.user = asked.username
+            case events.Courtesy():
+                self._answer_courtesy(asked, answer)
             case _:
                 raise RuntimeError("no event waits for an answer")
 
@@ -197,6 +201,7 @@ class Session:
         if answer.closes:
             self._state = State.CLOSED
         elif self._strain >= self.rules.max_errors * _ERROR:
+            self.refused.append(reply.TOO_MANY_ERRORS)
             self.shut(reply.TOO_MANY_ERRORS)
 
     def _advance(self, answer: Reply, state: State) -> None:
@@ -217,6 +222,8 @@ class Session:
         else:
             outcome = self._obey(command.parse(line, self._grammar))
         if isinstance(outcome, Reply):
+            if not outcome.positive:
+                self.refused.append(outcome)
             self._say(outcome)
             return None
         return outcome
@@ -233,6 +240,8 @@ class Session:
             case command.Bdat():
                 return self._bdat(asked)
             case command.Said():
+                if self.rules.courtesies and asked.verb != "HELP":
+                    return self._ask(events.Courtesy(asked.verb, asked.argument, asked.reply))
                 self._say(asked.reply, _NUISANCE)
             case events.Reset():
                 return self._reset(asked)
@@ -245,6 +254,8 @@ class Session:
             case command.Auth():
                 return self._auth(asked)
             case command.Quit():
+                if self.rules.courtesies:
+                    return self._ask(events.Courtesy("QUIT", "", reply.BYE))
                 return reply.BYE
             case Reply():
                 return asked
@@ -257,6 +268,8 @@ class Session:
     def _reset(self, asked: events.Reset) -> events.Event:
         if self._state in _IN_TRANSACTION:
             self._end_transaction()
+        if self.rules.courtesies:
+            return self._ask(events.Courtesy("RSET", "", reply.OK))
         self._say(reply.OK, _NUISANCE)
         return asked
 
@@ -266,8 +279,16 @@ class Session:
             return
         # RFC 5321 4.1.4: amid a transaction it does what RSET does.
         self._end_transaction()
-        auth = self._auth_offered()
-        self._say(hello_reply(self.rules, esmtp=asked.esmtp, tls=self.tls, auth=auth), _NUISANCE)
+        if not self.rules.courtesies:
+            auth = self._auth_offered()
+            answer = hello_reply(self.rules, esmtp=asked.esmtp, tls=self.tls, auth=auth)
+        self._say(answer, _NUISANCE)
+
+    def _answer_courtesy(self, asked: events.Courtesy, answer: Reply) -> None:
+        self._say(answer, _ERROR if answer.code >= 500 else _NUISANCE)
+        if asked.verb == "QUIT":
+            # RFC 5321 4.1.1.10: the client is gone, whatever it was told.
+            self._state = State.CLOSED
 
     def _mail(self, asked: events.MailFrom) -> Outcome:
         if self._state is not State.READY:

@@ -24,9 +24,6 @@ from mailgw.wire.house import Answer, House, Now
 from mailgw.wire.tls import negotiated
 from mailgw.wire.transport import Link
 
-# A message must come at this rate at least, in octets per second, once the time that
-# `patience` gives is used up: trickling one octet at a time buys nobody a connection.
-_SLOWEST = 1000
 # What `Gate` answers at once; anything else must be waited for.
 _KNOWN = (Reply, Recipient)
 
@@ -62,6 +59,8 @@ class Conversation:
         self._content: Spool | None = None
         self._spool_failed = False
         self._handshaking = False
+        # While the banner is held back: who sets it ends that.
+        self._hush: asyncio.Future[Reply] | None = None
         self._taken = 0
         self.peer = peer
         link.receiver = self
@@ -73,13 +72,17 @@ class Conversation:
         tls = negotiated(transport) if transport is not None else None
         if tls is not None:
             self.peer = replace(self.peer, tls=tls)
-        log.info(
-            "client.connected",
-            id=self.peer.connection_id,
-            peer=self.peer.remote_ip,
-            port=self.peer.local_port,
-            tls=tls.version if tls else None,
-        )
+            self._house.gate.secured(self.peer)
+        # Balancers look in every few seconds: that would be most of the log.
+        if not self.peer.health_check:
+            log.info(
+                "client.connected",
+                id=self.peer.connection_id,
+                peer=self.peer.remote_ip,
+                port=self.peer.local_port,
+                proxy=self.peer.proxy_ip,
+                tls=tls.version if tls else None,
+            )
         self._proceed()
 
     def received(self, data: bytes) -> None:
@@ -87,6 +90,7 @@ class Conversation:
         if self._waiting is not None or self._link.choked:
             # What is pipelined behind an answer still owed waits in the kernel.
             self._link.pause()
+            self._break_hush(reply.TALKED_EARLY)
         else:
             self._proceed()
 
@@ -96,6 +100,8 @@ class Conversation:
         self._half_closed = True
         if self._waiting is None:
             self._link.close()
+        else:
+            self._break_hush(reply.BYE)
 
     def writable(self) -> None:
         if self._waiting is None:
@@ -105,6 +111,8 @@ class Conversation:
     def ended(self) -> None:
         if self._waiting is None:
             self._end()
+        else:
+            self._break_hush(reply.BYE)
 
     # --- what the house asks --------------------------------------------------------
 
@@ -113,6 +121,8 @@ class Conversation:
         self._draining = True
         if self._waiting is None:
             self._end_if_drained()
+        else:
+            self._break_hush(reply.SHUTTING_DOWN)
 
     def cut(self) -> None:
         """End now; a message whose final dot came is finished all the same."""
@@ -121,6 +131,8 @@ class Conversation:
             self._say_last(reply.SHUTTING_DOWN)
         elif self._handshaking:
             self._waiting.cancel()
+        else:
+            self._break_hush(reply.SHUTTING_DOWN)
 
     def check_deadline(self, now: float) -> None:
         """Called about once a second: nobody needs a finer clock, or one of their own."""
@@ -130,7 +142,7 @@ class Conversation:
             # Answered 451 by `_wait`; what was under way may still become safe.
             self._waiting.cancel()
         elif self._link.open:
-            log.info("client.timeout", id=self.peer.connection_id)
+            log.info("client.timeout", id=self.peer.connection_id, rule=reply.TIMEOUT.rule)
             self._say_last(reply.TIMEOUT)
 
     # --- the loop -------------------------------------------------------------------
@@ -196,6 +208,8 @@ class Conversation:
 
     def _flush(self) -> None:
         data = self._session.data_to_send()
+        if self._session.refused:
+            self._log_refused_commands()
         if data:
             # An answered command moves the deadline, single octets do not.
             self._deadline = self._loop.time() + self._house.patience
@@ -214,7 +228,9 @@ class Conversation:
 
     def _end(self) -> None:
         self._forget()
-        log.info("client.gone", id=self.peer.connection_id, taken=self._taken)
+        self._house.gate.gone(self.peer)
+        if self._taken or not self.peer.health_check:
+            log.info("client.gone", id=self.peer.connection_id, taken=self._taken)
         self._done(self)
 
     # --- events ---------------------------------------------------------------------
@@ -233,12 +249,9 @@ class Conversation:
             case events.DataRequested():
                 return gate.data(peer)
             case events.DataDone():
-                self._keep(event.data)
-                if self._spool_failed:
-                    return reply.STORAGE_FULL
-                return self._house.intake(self._take_message())
+                return self._hand_over(event.data)
             case events.Connected():
-                return gate.connected(peer)
+                return self._greet(peer)
             case events.Hello():
                 return gate.hello(replace(peer, helo=event.name, esmtp=event.esmtp))
             case events.StartTls():
@@ -250,12 +263,20 @@ class Conversation:
                 self._forget()
             case events.Reset():
                 self._forget()
+            case events.Courtesy():
+                if event.verb == "RSET":
+                    self._forget()
+                return gate.courtesy(peer, event)
         return None
 
     def _settle(self, event: events.Event, answer: Answer) -> None:
         """Give the session its answer and remember what was agreed."""
         said = answer if isinstance(answer, Reply) else reply.RECIPIENT_OK
-        self._session.answer(said)
+        if said is reply.TALKED_EARLY:
+            # Whatever it said so far, and says still, is not heard.
+            self._session.shut(said)
+        else:
+            self._session.answer(said)
         match event:
             case events.RcptTo():
                 if isinstance(answer, Recipient):
@@ -275,10 +296,47 @@ class Conversation:
             case events.Hello() if said.positive:
                 self.peer = replace(self.peer, helo=event.name, esmtp=event.esmtp)
                 self._forget()
+            case events.Hello():
+                self._log_refusal("hello.refused", said, helo=event.name)
+            case events.Connected() if not said.positive:
+                self._log_refusal("client.refused", said)
             case events.Credentials() if said.positive:
                 self.peer = replace(self.peer, user=event.username)
+                log.info("auth.accepted", id=self.peer.connection_id, user=event.username)
             case events.Credentials():
-                self._log_refusal("auth.refused", said)
+                self._log_refusal("auth.refused", said, user=event.username)
+
+    # --- the banner -----------------------------------------------------------------
+
+    def _greet(self, peer: Peer) -> Now[Reply]:
+        greeting = self._house.gate.connected(peer)
+        # A balancer that only looks whether we are there will not wait that long.
+        if not self._house.greeting_delay or peer.health_check:
+            return greeting
+        # From now on, not from when the task begins: the client's first octets may be here.
+        self._hush = self._loop.create_future()
+        return self._greet_late(greeting, self._hush)
+
+    async def _greet_late(self, greeting: Now[Reply], hush: asyncio.Future[Reply]) -> Reply:
+        """Hold the banner back, and look out for who speaks before it (RFC 5321 4.3.1).
+
+        What must be waited for to know the greeting goes on meanwhile.
+        """
+        delay = self._house.greeting_delay
+        self._deadline = self._loop.time() + delay + self._house.deadline
+        asked = asyncio.ensure_future(_known(greeting))
+        try:
+            async with asyncio.timeout(delay):
+                return await hush
+        except TimeoutError:
+            return await asked
+        finally:
+            self._hush = None
+            asked.cancel()
+
+    def _break_hush(self, answer: Reply) -> None:
+        if self._hush is not None and not self._hush.done():
+            self._hush.set_result(answer)
 
     # --- TLS ------------------------------------------------------------------------
 
@@ -302,6 +360,7 @@ class Conversation:
         # RFC 3207 4.2: what was learnt in clear is forgotten.
         tls = negotiated(self._link.transport)
         self.peer = replace(self.peer, tls=tls, helo=None, esmtp=False, user=None)
+        self._house.gate.secured(self.peer)
         self._deadline = self._loop.time() + self._house.patience
         self._session.tls_started()
         self._session.receive(early)
@@ -324,8 +383,15 @@ class Conversation:
 
     def _credit(self, octets: int) -> None:
         """Octets of a message earn time, so that a trickle runs out of it."""
-        earned = self._deadline + octets / _SLOWEST
-        self._deadline = min(earned, self._loop.time() + self._house.patience)
+        latest, rate = self._loop.time() + self._house.patience, self._house.minimum_rate
+        self._deadline = min(self._deadline + octets / rate, latest) if rate else latest
+
+    def _hand_over(self, end: bytes) -> Now[Reply]:
+        """The message is complete: give it to the intake."""
+        self._keep(end)
+        return (
+            reply.STORAGE_FULL if self._spool_failed else self._house.intake(self._take_message())
+        )
 
     def _take_message(self) -> Message:
         sender, content = self._sender, self._content
@@ -353,12 +419,22 @@ class Conversation:
             self._content.close()
             self._content = None
 
+    def _log_refused_commands(self) -> None:
+        for answer in self._session.refused:
+            self._log_refusal("command.refused", answer)
+        self._session.refused.clear()
+
     def _log_refusal(self, event: str, answer: Reply, **fields: object) -> None:
         log.info(
             event,
             id=self.peer.connection_id,
             peer=self.peer.remote_ip,
             **fields,
+            rule=answer.rule or None,
             reply=answer.code,
             text=answer.text,
         )
+
+
+async def _known(answer: Now[Reply]) -> Reply:
+    return answer if isinstance(answer, Reply) else await answer

@@ -7,7 +7,7 @@ any, and reloading is giving it another House: who is there keeps the old one.
 from __future__ import annotations
 
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeAlias, TypeVar
@@ -27,19 +27,33 @@ Now: TypeAlias = T | Awaitable[T]
 Answer = Reply | Recipient
 # RFC 5321 4.5.3.2 gives a client minutes; a handshake is a matter of seconds.
 _HANDSHAKE = 30.0
+# PROXY protocol 2: balancers send their header at once, but 3 seconds are to be allowed
+# for a segment that is lost.
+_PROXY_HEADER = 5.0
 
 
 class Door(Protocol):
-    """Who may come in: asked before TLS and before the banner, so nothing in it waits."""
+    """Who may come in: asked before TLS and before the banner, so nothing in it waits.
 
-    def full(self) -> bool:
-        """Whether nobody can be let in now; clients wait in the backlog meanwhile."""
+    A client has a place from the moment it is accepted until it is turned away or gone;
+    every place that was reserved is given back once, by one of the other three.
+    """
+
+    def reserve(self, again: Callable[[], None], /) -> bool:
+        """Take a place for the next client. False: there is none, clients stay in the backlog.
+
+        `again` is called then, once, when a place becomes free in this process. It may be
+        taken before by somebody else, and one of another process is not told.
+        """
+
+    def release(self) -> None:
+        """Give the place back: nobody came, or whoever came did not get as far as `enter`."""
 
     def enter(self, peer: Peer, /) -> Reply | None:
-        """Count the client in. A Reply turns it away instead: a 4xx or a 5xx."""
+        """Count the client in. A Reply, 4xx or 5xx, turns it away instead and frees its place."""
 
     def leave(self, peer: Peer, /) -> None:
-        """Count out a client that was let in."""
+        """Count out a client that was let in, and free its place."""
 
 
 class Gate(Protocol):
@@ -65,9 +79,23 @@ class Gate(Protocol):
     def data(self, peer: Peer, /) -> Now[Reply]:
         """354 lets the message come."""
 
+    def courtesy(self, peer: Peer, event: events.Courtesy, /) -> Now[Reply]:
+        """Asked only where the rules say so. The reply is said, and changes nothing."""
+
+    def secured(self, peer: Peer, /) -> None:
+        """TLS is active since now, from the start or by STARTTLS. Only told: nobody waits."""
+
+    def gone(self, peer: Peer, /) -> None:
+        """The client has gone, and nothing more is asked about it. Only told."""
+
+    async def close(self) -> None:
+        """Let go of what was opened to decide; asked once, when the house is no more needed."""
+
 
 # Takes the message and closes its content; 250 promises that it is safe.
 Intake = Callable[[Message], Now[Reply]]
+# Begun in the loop that serves, and cancelled.
+Background = Callable[[], Coroutine[object, object, None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +105,9 @@ class House:
     Peers in `proxies` begin with a PROXY header; those in `auth_in_clear` may authenticate
     without TLS. `patience` is how long a silent client is waited for, `deadline` how long
     a decision may take, both in seconds. Bodies above `spool_memory` octets go to a file.
+    `greeting_delay` is how long the banner is held back, in seconds; `minimum_rate` the
+    octets per second that a message has to come at, 0 for none. What is in `background`
+    goes on beside the conversations for as long as newcomers meet this house.
     """
 
     rules: Rules
@@ -91,8 +122,16 @@ class House:
     proxies: Networks = NOWHERE
     auth_in_clear: Networks = NOWHERE
     spool_directory: Path | None = None
+    greeting_delay: float = 0.0
+    minimum_rate: int = 1000
+    background: tuple[Background, ...] = ()
 
     @property
     def handshake(self) -> float:
         """How long a client may take to shake hands, in seconds."""
         return min(_HANDSHAKE, self.patience)
+
+    @property
+    def proxy_header(self) -> float:
+        """How long a balancer may take to say for whom it speaks, in seconds."""
+        return min(_PROXY_HEADER, self.patience)

@@ -17,6 +17,7 @@ from functools import partial
 from mailgw.mail.peer import Peer
 from mailgw.observe import log
 from mailgw.smtp.reply import Reply
+from mailgw.wire import proxy
 from mailgw.wire.conversation import Conversation
 from mailgw.wire.house import House
 from mailgw.wire.transport import Link
@@ -27,7 +28,7 @@ _ACCEPTS_AT_ONCE = 64
 # The machine is out of something; asking again at once would only burn a core.
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _EXHAUSTED_PAUSE = 0.5
-# How long clients wait at least when the house is full: others may be the first to leave.
+# How often a full house is looked at: who leaves in another process is not heard here.
 _FULL_PAUSE = 0.05
 # What the socket module calls an address: host and port come first.
 _Address = tuple[str, int] | tuple[str, int, int, int]
@@ -99,7 +100,7 @@ class Listener:
         self._endpoint = endpoint
         self._on_idle = on_idle
         self._loop = asyncio.get_running_loop()
-        self._arriving: set[asyncio.Task[None]] = set()
+        self._arriving: set[asyncio.Task[bool]] = set()
         self._resume: asyncio.TimerHandle | None = None
         self._sweeper = self._loop.call_later(_SWEEP, self._sweep)
         self.conversations: set[Conversation] = set()
@@ -107,12 +108,14 @@ class Listener:
         self.house = house
 
     def start(self) -> None:
+        self._resume = None
         self._loop.add_reader(self._endpoint.sock, self._accept)
 
     def stop(self) -> None:
         """Accept nobody from now on and let the socket go."""
         if self._resume is not None:
             self._resume.cancel()
+            self._resume = None
         self._loop.remove_reader(self._endpoint.sock)
         self._endpoint.sock.close()
         for task in self._arriving:
@@ -134,19 +137,22 @@ class Listener:
 
     def _accept(self) -> None:
         for _ in range(_ACCEPTS_AT_ONCE):
-            if self.house.door.full():
+            house = self.house
+            if not house.door.reserve(self._look_again):
                 self._rest(_FULL_PAUSE)
                 return
             try:
                 sock, remote = self._endpoint.sock.accept()
             except (BlockingIOError, ConnectionAbortedError, InterruptedError):
+                house.door.release()
                 return
             except OSError as trouble:
+                house.door.release()
                 self._pause(trouble)
                 return
-            task = self._loop.create_task(self._admit(sock, remote))
+            task = self._loop.create_task(self._admit(house, sock, remote))
             self._arriving.add(task)
-            task.add_done_callback(self._arrived)
+            task.add_done_callback(partial(self._arrived, house))
 
     def _pause(self, trouble: OSError) -> None:
         """Clients wait in the backlog until there is something to serve them with."""
@@ -159,15 +165,26 @@ class Listener:
         self._loop.remove_reader(self._endpoint.sock)
         self._resume = self._loop.call_later(seconds, self.start)
 
-    async def _admit(self, sock: socket.socket, remote: _Address) -> None:
-        """Decide about a client, then hand it to a conversation."""
+    def _look_again(self) -> None:
+        """Somebody left: whoever waits need not wait for the next look."""
+        if self._resume is not None:
+            self._resume.cancel()
+            self.start()
+
+    async def _admit(self, house: House, sock: socket.socket, remote: _Address) -> bool:
+        """Decide about a client, then hand it to a conversation. Whether its place is settled."""
         sock.setblocking(False)
-        house, secure = self.house, self._endpoint.secure
+        secure = self._endpoint.secure
         peer = _peer(sock, remote, house.identifiers.next())
-        refusal = house.door.enter(peer)
+        if peer.remote_ip in house.proxies:
+            introduced = await _spoken_for(sock, peer, house.proxy_header)
+            if introduced is None:
+                return False
+            peer = introduced
+        refusal = None if peer.health_check else house.door.enter(peer)
         if refusal is not None:
             _turn_away(sock, peer, refusal, secure=secure)
-            return
+            return True
         link = Link()
         leave = partial(self._leave, house, peer)
         conversation = Conversation(link, peer, house, secure=secure, done=leave)
@@ -180,16 +197,23 @@ class Listener:
                     lambda: link, sock, ssl=house.tls, ssl_handshake_timeout=house.handshake
                 )
         except OSError as trouble:
-            log.info("tls.failed", id=peer.connection_id, peer=peer.remote_ip, reason=trouble)
+            # Who only looks whether a TLS port is there shakes no hands, every few seconds.
+            if not peer.health_check:
+                log.info("tls.failed", id=peer.connection_id, peer=peer.remote_ip, reason=trouble)
             leave(conversation)
         except asyncio.CancelledError:
             leave(conversation)
-            raise
+        return True
 
-    def _arrived(self, task: asyncio.Task[None]) -> None:
+    def _arrived(self, house: House, task: asyncio.Task[bool]) -> None:
         self._arriving.discard(task)
-        if not task.cancelled() and (bug := task.exception()) is not None:
+        if task.cancelled():
+            house.door.release()
+        elif (bug := task.exception()) is not None:
             log.error("accept.error", reason=repr(bug))
+            house.door.release()
+        elif not task.result():
+            house.door.release()
         if self.idle:
             self._on_idle()
 
@@ -197,14 +221,42 @@ class Listener:
         if conversation in self.conversations:
             self.conversations.discard(conversation)
             # The door that let it in, with the peer that it knows.
-            house.door.leave(peer)
+            if peer.health_check:
+                house.door.release()
+            else:
+                house.door.leave(peer)
         if self.idle:
             self._on_idle()
 
 
 def _peer(sock: socket.socket, remote: _Address, connection_id: str) -> Peer:
     local = sock.getsockname()
-    return Peer(connection_id, remote[0], remote[1], local[0], local[1])
+    return Peer(connection_id, _unmapped(remote[0]), remote[1], _unmapped(local[0]), local[1])
+
+
+def _unmapped(address: str) -> str:
+    # RFC 4291 2.5.5.2: how IPv4 looks on a socket for both, which ours are not, but one
+    # that was handed over may be.
+    return address[7:] if address.startswith("::ffff:") and "." in address else address
+
+
+async def _spoken_for(sock: socket.socket, peer: Peer, patience: float) -> Peer | None:
+    """The client behind a balancer; None for one whose header was bad: it is gone then."""
+    try:
+        return await proxy.meet(sock, peer, patience)
+    except proxy.BadHeader as bad:
+        log.info(
+            "proxy.refused",
+            id=peer.connection_id,
+            peer=peer.remote_ip,
+            rule="smtp-proxy",
+            reason=bad,
+        )
+        sock.close()
+        return None
+    except BaseException:
+        sock.close()
+        raise
 
 
 def _turn_away(sock: socket.socket, peer: Peer, refusal: Reply, *, secure: bool) -> None:
@@ -214,6 +266,8 @@ def _turn_away(sock: socket.socket, peer: Peer, refusal: Reply, *, secure: bool)
         id=peer.connection_id,
         peer=peer.remote_ip,
         port=peer.local_port,
+        proxy=peer.proxy_ip,
+        rule=refusal.rule or None,
         reply=refusal.code,
         text=refusal.text,
     )

@@ -5,17 +5,8 @@ from __future__ import annotations
 from typing import Literal
 
 from mailgw.config.declare import key, section
-from mailgw.config.values import (
-    brokers,
-    mask_brokers,
-    named_queue,
-    only_one,
-    optional,
-    queue,
-    truth,
-    whole,
-    word,
-)
+from mailgw.config.urls import brokers, mask_brokers
+from mailgw.config.values import named_queue, optional, queue, truth, whole, word
 
 
 @section("broker")
@@ -41,7 +32,8 @@ class BrokerSettings:
         named_queue,
         default="inbox",
         doc="Queue for received mail.",
-        differs="never falls back to the outbox: a receiver must not become an open relay",
+        differs="safer here, never falls back to the outbox: a receiver must not become an open "
+        "relay",
     )
     local: str = key(
         "rabbitmq-local",
@@ -81,7 +73,7 @@ class BrokerSettings:
         truth,
         default="true",
         doc="Publish persistent messages, which survive a restart of the broker.",
-        differs="true, so that accepted mail survives a restart of the broker",
+        differs="safer here, true: accepted mail survives a restart of the broker",
     )
     lazy: bool = key(
         "rabbitmq-lazy",
@@ -107,13 +99,8 @@ class BrokerSettings:
         word("quorum", "classic"),
         default="quorum",
         doc="Type of the queues we declare. A queue that exists is used as it is.",
-        differs="quorum, replicated over the broker's nodes; classic is what MailerQ declares",
-    )
-    publishers: int = key(
-        "rabbitmq-publishers",
-        only_one,
-        default="1",
-        doc="Connections that publish. Only 1 is available yet.",
+        differs="safer here, quorum: replicated over the broker's nodes; classic is what MailerQ "
+        "declares",
     )
     throttle: int = key(
         "rabbitmq-throttle",

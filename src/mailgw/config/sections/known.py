@@ -1,4 +1,4 @@
-"""Keys that are known and do nothing here: not available yet, sending only, or renamed.
+"""Keys that are known and do nothing here: to come, sending only, without meaning, or renamed.
 
 MailerQ's configuration files are full of them. None may be taken for a typing error,
 and none that concerns receiving may be taken silently for obeyed.
@@ -11,30 +11,13 @@ from collections.abc import Mapping
 # Receiving keys to come, with the value that MailerQ or we have as default, "" where off is.
 # Any other value is refused, because a rule that is written down and not obeyed is a hole.
 LATER: Mapping[str, str] = {
-    # who may connect, and how often
-    "smtp-proxy": "",
-    "smtp-range": "",
-    "smtp-auth": "",
-    "smtp-connections": "",
-    "smtp-connections-in": "",
-    "smtp-connections-per-ip": "",
-    "smtp-rate": "",
-    "smtp-greeting-delay": "",
-    "smtp-dnsbl": "",
-    "smtp-protection": "",
     # what is checked and written down
     "smtp-check": "",
     "smtp-auth-results": "",
-    "smtp-default-ips": "",
-    "smtp-mappable-ips": "",
-    "smtp-unmappable-ips": "",
     "dsn-notify": "FAILURE",
     "dsn-ret": "HDRS",
     "spamassassin-host": "",
     "spamassassin-port": "783",
-    # extensions
-    "handler": "",
-    "hook": "",
     # where mail goes
     "rabbitmq-reports": "",
     "rabbitmq-refused": "",
@@ -55,35 +38,40 @@ LATER: Mapping[str, str] = {
     "spool-extract": "true",
     "spool-open-files": "10",
     "spool-threads": "1",
-    # settings kept elsewhere
-    "database-address": "",
-    "database-ttl": "600",
-    "database-validate": "true",
-    # DNS
-    "dns-server": "",
-    "dns-min-ttl": "60",
-    "dns-threads": "",
-    "dns-getaddrinfo": "",
-    "dns-timeout": "",
-    "dns-interval": "",
-    "dns-attempts": "5",
-    "dns-capacity": "100",
-    "dns-sockets": "4",
-    "dns-buffersize": "",
-    "dns-rotate": "",
-    # logs
-    "received-log-file": "",
-    "received-log-format": "",
-    "received-bin-log-file": "",
-    "application-log": "",
-    # the process
-    "user": "",
-    "lock": "",
-    "daemon": "false",
 }
 
 # Words that switch a key off, whichever it is.
 OFF = frozenset({"", "0", "no", "off", "false", "none"})
+
+# Receiving keys that we shall not have, with what to use instead. Refused unless off.
+ABSENT: Mapping[str, str] = {
+    "smtp-protection": "is not available here: nobody says where its list comes from "
+    "(use smtp-dnsbl, or smtp-range)",
+}
+
+_RESOLVER = "the resolver decides"
+_ROTATION = "logrotate's work: a log that was moved away is opened again"
+
+# Keys whose subject is settled another way here, with the reason: any value is the same to us,
+# and none of them keeps mail out or lets it in.
+IGNORED: Mapping[str, str] = {
+    "dns-interval": _RESOLVER,
+    "dns-attempts": _RESOLVER,
+    "dns-sockets": _RESOLVER,
+    "dns-buffersize": _RESOLVER,
+    "dns-rotate": _RESOLVER,
+    "dns-threads": _RESOLVER,
+    "dns-getaddrinfo": _RESOLVER,
+    "rabbitmq-publishers": "each worker publishes over one connection (smtp-threads are the "
+    "workers)",
+    "database-validate": "the one table that is used is always checked",
+    "received-bin-log-file": "the log of MailerQ's own console (received-log-file is the readable "
+    "one)",
+    "received-log-maxsize": _ROTATION,
+    "received-log-maxage": _ROTATION,
+    "received-log-compression": _ROTATION,
+    "received-log-history": _ROTATION,
+}
 
 _SENDING_LOGS = tuple(
     f"{log}-log-{part}"
@@ -139,12 +127,16 @@ SENDING: frozenset[str] = frozenset(
     }
 )
 
+# Other spellings that MailerQ's documentation uses for today's keys, and that it takes.
+ALIASES: Mapping[str, str] = {
+    "smtp-defaultips": "smtp-default-ips",
+}
+
 # Names of MailerQ 3.0, and others that its documentation uses, with today's.
 RENAMED: Mapping[str, str] = {
     "smtp-ranges": "smtp-range",
     "smtp-privatekey": "smtp-key",
     "smtp-defaultip": "smtp-default-ips",
-    "smtp-defaultips": "smtp-default-ips",
     "smtp-hostname": "hostname",
     "smtp-check-spf": "smtp-check",
     "smtp-check-dkim": "smtp-check",
@@ -160,18 +152,12 @@ RENAMED: Mapping[str, str] = {
     "error-log": "application-log",
     "received-log-directory": "received-log-file",
     "received-log-prefix": "received-log-file",
-    "received-log-maxsize": "received-log-file",
-    "received-log-maxage": "received-log-file",
-    "received-log-compression": "received-log-file",
-    "received-log-history": "received-log-file",
 }
 
 # Of all these, the ones whose values hold credentials: never shown.
 SECRET: frozenset[str] = frozenset(
     {
-        "smtp-auth",
         "storage-address",
-        "database-address",
         "cluster-address",
         "proxy-server",
         "www-auth",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mailgw.config.declare import key, section
-from mailgw.config.values import addresses, hostname, only_one, ports
+from mailgw.config.values import addresses, hostname, ports, whole
 
 
 @section("listen")
@@ -39,7 +39,7 @@ class ListenSettings:
     )
     threads: int = key(
         "smtp-threads",
-        only_one,
+        whole(1, 256),
         default="1",
-        doc="Workers that serve SMTP. Only 1 is available yet.",
+        doc="Worker processes that serve SMTP; about as many as there are processors.",
     )

@@ -16,6 +16,7 @@ class TlsSettings:
         "smtp-certificate",
         path,
         default="",
+        reload=True,
         doc="File with the certificate in PEM, the chain below it. With smtp-key it makes "
         "STARTTLS available. Empty: no TLS.",
     )
@@ -23,10 +24,12 @@ class TlsSettings:
         "smtp-key",
         path,
         default="",
+        reload=True,
         doc="File with the private key of the certificate in PEM, without a passphrase.",
     )
     ciphers: str = text_key(
         "smtp-ciphers",
         default="",
+        reload=True,
         doc="Ciphers for TLS 1.2 as OpenSSL writes them. Empty: a modern choice.",
     )

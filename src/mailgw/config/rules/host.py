@@ -1,0 +1,83 @@
+"""This machine: its logs, files and other users, and what comes unexpected after MailerQ."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from mailgw.config.rules.written import Remark, Written, error, note, quoted, warning
+from mailgw.config.source import COMMAND_LINE, Entry, printable
+from mailgw.config.values import BadValue
+
+
+def logs_can_be_written(written: Written) -> Iterator[Remark]:
+    log = written.settings.log
+    files = [("application-log", Path(name)) for name in log.application if "/" in name]
+    if log.received_file:
+        files.append(("received-log-file", log.received_file))
+    for key, file in files:
+        if not file.parent.is_dir():
+            yield error(f"there is no folder {quoted(file.parent)} (make it)", key)
+        elif file.is_dir():
+            yield error(f"{quoted(file)} is a folder (try a file in it)", key)
+
+
+def daemon_is_heard(written: Written) -> Iterator[Remark]:
+    log = written.settings.log.application
+    if written.settings.process.daemon and log and set(log) <= {"stdout", "stderr"}:
+        yield warning(
+            "a daemon has no terminal, so that nobody sees the log (try syslog)",
+            "application-log",
+            "daemon",
+        )
+
+
+def lock_is_ours(written: Written) -> Iterator[Remark]:
+    lock = written.settings.process.lock
+    mode = _mode(lock.parent) if lock else 0
+    if mode & stat.S_IWOTH:
+        yield warning(
+            "everybody can be first to make a file there (try /run/mailgw/mailgw.pid)", "lock"
+        )
+
+
+def secrets_are_kept(written: Written) -> Iterator[Remark]:
+    for name, entry in written.entries.items():
+        if not _holds_secret(written, name, entry):
+            continue
+        if entry.origin == COMMAND_LINE:
+            yield warning("everybody on this machine can see it among the processes", name)
+        elif entry.file and _world_readable(entry.file):
+            file = printable(str(entry.file))
+            yield warning(f"everybody on this machine can read it (chmod o-r {file})", name)
+
+
+def unlike_mailerq(written: Written) -> Iterator[Remark]:
+    for name, key in written.keys.items():
+        about_broker = name.startswith("rabbitmq-") and not written.settings.broker.address
+        if key.differs and name not in written.entries and not about_broker:
+            yield note(f"not MailerQ's default: {key.differs}", name)
+
+
+def _holds_secret(written: Written, name: str, entry: Entry) -> bool:
+    key = written.keys.get(name)
+    if key is None or key.mask is None or entry.text in ("", key.default):
+        return False
+    try:
+        key.parse(entry.text)
+    except BadValue:  # told elsewhere, and not to be masked
+        return False
+    return "***" in key.show(entry.text)
+
+
+def _world_readable(file: Path) -> bool:
+    mode = _mode(file)
+    return stat.S_ISREG(mode) and bool(mode & stat.S_IROTH)
+
+
+def _mode(file: Path) -> int:
+    try:
+        return file.stat().st_mode
+    except OSError:
+        return 0

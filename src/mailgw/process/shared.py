@@ -1,0 +1,177 @@
+"""Counts that hold across workers, in memory that they share by inheritance.
+
+Made before the fork; each worker writes only its own column, and reads are sums over all
+columns, so there is no lock to wait for or to die with. What is counted per client is a
+count-min sketch: a client adds one to a cell in each of four rows, found by a keyed hash,
+and its count is the least of its four cells, which is too high only where other clients
+meet it in every row. With 10,000 clients connected one in 2,500 is counted one too many,
+one in 80 million two too many; and nobody can aim, who does not know the key.
+
+A count is looked at after it was raised, so of two clients who come at the same instant
+to the last place both may be sent away, but never both let in.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import time
+from collections.abc import Callable, Iterable
+from hashlib import blake2b
+from struct import Struct
+
+from mailgw.gate.rates import MINUTE, Event, recent
+
+_ROWS = 4
+_WIDTH = 1 << 16  # as many as 16 bits of hash can tell apart
+_positions = Struct(f"={_ROWS}H").unpack
+_SKETCH = _ROWS * _WIDTH
+_OCTETS = 4  # of a cell, format "I"
+
+# A column: what is counted plainly, then the sketches. A rate has one for the minute under
+# way and one for that before, by turns, with the minute that each one is about.
+_PLACES = 0
+_MINUTES = 1
+_HEAD = mmap.PAGESIZE // _OCTETS
+_CONNECTIONS = 0
+_RATES: dict[Event, int] = {"connections": 1, "messages": 3}
+_SKETCHES = 5
+_COLUMN = _HEAD + _SKETCHES * _SKETCH
+
+
+class SharedCounters:
+    """The memory. Pages of it are used as they are written to, 1 MiB a sketch and worker."""
+
+    def __init__(self, workers: int, clock: Callable[[], float] = time.monotonic) -> None:
+        """Make room for `workers`. The clock must be the same in all of them."""
+        self._workers = workers
+        self._clock = clock
+        self._key = os.urandom(16)
+        # Without a name: it is there as long as somebody who inherited it is.
+        memory = mmap.mmap(-1, workers * _COLUMN * _OCTETS)
+        self._cells = memoryview(memory).cast("I")
+
+    def of(self, worker: int) -> Column:
+        """The counters of one worker, 0 up to `workers`, to be used in its process only."""
+        if not 0 <= worker < self._workers:
+            raise ValueError(f"there is no worker {worker}")
+        return Column(self._cells, self._key, worker, self._workers, self._clock)
+
+    def clear(self, worker: int) -> None:
+        """Forget the clients of a worker that died; before another takes its place.
+
+        What came within the minute came all the same, and stays counted.
+        """
+        begin = worker * _COLUMN
+        self._cells[begin + _PLACES] = 0
+        _zero(self._cells, begin + _HEAD + _CONNECTIONS * _SKETCH)
+
+
+class Column:
+    """See gate.rates.Counters."""
+
+    def __init__(
+        self,
+        cells: memoryview[int],
+        key: bytes,
+        worker: int,
+        workers: int,
+        clock: Callable[[], float],
+    ) -> None:
+        self._cells = cells
+        self._key = key
+        self._clock = clock
+        self._own = worker * _COLUMN
+        self._all = range(0, workers * _COLUMN, _COLUMN)
+
+    @property
+    def places(self) -> int:
+        cells = self._cells
+        return sum(cells[column + _PLACES] for column in self._all)
+
+    def take_place(self, most: int | None) -> bool:
+        own = self._own + _PLACES
+        # Looked at first, so that who only asks again and again takes no place meanwhile.
+        if most is not None and self.places >= most:
+            return False
+        self._cells[own] += 1
+        if most is not None and self.places > most:
+            self._cells[own] -= 1
+            return False
+        return True
+
+    def free_place(self) -> None:
+        self._lower([_PLACES])
+
+    def connect(self, client: bytes, most: int | None) -> bool:
+        cells, places = self._cells, self._find(client, _CONNECTIONS)
+        for place in places:
+            cells[self._own + place] += 1
+        if most is not None and self._count(places, self._all) > most:
+            self._lower(places)
+            return False
+        return True
+
+    def disconnect(self, client: bytes) -> None:
+        self._lower(self._find(client, _CONNECTIONS))
+
+    def allow(self, event: Event, client: bytes, most: int) -> bool:
+        begun, elapsed = divmod(self._clock() / MINUTE, 1.0)
+        # A cell that was never written says 0, which no minute is.
+        minute = int(begun) + 1
+        sketch = _RATES[event]
+        now, before = sketch + minute % 2, sketch + (minute - 1) % 2
+        self._turn_to(minute, now)
+        of_now, of_before = self._find(client, now), self._find(client, before)
+        for place in of_now:
+            self._cells[self._own + place] += 1
+        count = recent(
+            self._count(of_before, self._about(minute - 1, before)),
+            self._count(of_now, self._about(minute, now)),
+            elapsed,
+        )
+        if count > most:
+            self._lower(of_now)
+            return False
+        return True
+
+    def _find(self, client: bytes, sketch: int) -> list[int]:
+        """The cells of a client in a column."""
+        digest = blake2b(client, digest_size=2 * _ROWS, key=self._key).digest()
+        row = _HEAD + sketch * _SKETCH
+        found = []
+        for position in _positions(digest):
+            found.append(row + position)
+            row += _WIDTH
+        return found
+
+    def _about(self, minute: int, sketch: int) -> list[int]:
+        """The columns in which the sketch is about that minute."""
+        stamp = _MINUTES + sketch
+        return [column for column in self._all if self._cells[column + stamp] == minute]
+
+    def _count(self, places: list[int], columns: Iterable[int]) -> int:
+        """The client's count in those columns together."""
+        cells = self._cells
+        rows = [0] * _ROWS
+        for column in columns:
+            for row, place in enumerate(places):
+                rows[row] += cells[column + place]
+        return min(rows)
+
+    def _lower(self, places: list[int]) -> None:
+        for place in places:
+            if self._cells[self._own + place]:
+                self._cells[self._own + place] -= 1
+
+    def _turn_to(self, minute: int, sketch: int) -> None:
+        """Begin anew with a sketch of the own column that is about another minute."""
+        stamp = self._own + _MINUTES + sketch
+        if self._cells[stamp] != minute:
+            self._cells[stamp] = 0  # nobody counts with it meanwhile
+            _zero(self._cells, self._own + _HEAD + sketch * _SKETCH)
+            self._cells[stamp] = minute
+
+
+def _zero(cells: memoryview[int], begin: int) -> None:
+    cells[begin : begin + _SKETCH] = memoryview(bytes(_SKETCH * _OCTETS)).cast("I")
