@@ -50,6 +50,7 @@ HOMES = {
     "netaddr": "config/networks.py",
     "pamqp": "outlets/amqp*.py",
     "pycares": "dns.py",
+    "pg8000": "gate/database.py",
     "sqlalchemy": "gate/database.py",
     "passlib": "gate/password_file.py",
     "uvloop": "process/*",

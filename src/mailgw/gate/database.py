@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import sqlite3
 import ssl
+import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
 import sqlalchemy
+from pg8000.core import CoreConnection  # type: ignore[import-untyped]  # it has no types
 from sqlalchemy.engine import URL, make_url
 
 Row = tuple[object, object]
@@ -88,8 +90,25 @@ def _connection(address: str, *, write: bool) -> Iterator[sqlalchemy.Connection]
     except BadDatabase:
         raise
     except Exception as error:  # noqa: BLE001 - what a driver raises when a server is odd
+        _hang_up(error)
         # Not chained: the values of the frames below hold the password.
         raise BadDatabase(_reason(error, secrets)) from None
+
+
+def _hang_up(error: Exception) -> None:
+    """Close the socket that pg8000 leaves behind where a server is none of its kind.
+
+    Its connection is half made then, and nothing but the frames of the failure knows it.
+    """
+    failure = getattr(error, "orig", None) or error
+    for frame, _ in traceback.walk_tb(failure.__traceback__):
+        connection = frame.f_locals.get("self")
+        if isinstance(connection, CoreConnection):
+            # The file over the socket first: it holds the socket open.
+            for left in (getattr(connection, name, None) for name in ("_sock", "_usock")):
+                if left is not None:
+                    with suppress(OSError, ValueError):
+                        left.close()
 
 
 def _engine(address: str, write: bool) -> tuple[sqlalchemy.Engine, list[str]]:
