@@ -49,7 +49,7 @@ def test_the_class_is_made_once_without_arguments(module: str) -> None:
     made = load(f"{module}.fine:Fine")
 
     assert type(made).__name__ == "Fine"
-    assert made.made == 1  # type: ignore[attr-defined]
+    assert made.made == 1
     assert type(load(f"{module}.fine:Fine.Inside")).__name__ == "Inside"
 
 

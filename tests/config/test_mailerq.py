@@ -34,6 +34,7 @@ KEYS_BY_FATE = {
         smtp-default-ips smtp-mappable-ips smtp-unmappable-ips smtp-range smtp-username
         smtp-password smtp-auth smtp-proxy smtp-validate-address smtp-connections
         smtp-connections-in smtp-maxsize smtp-threads smtp-timeout smtp-extract dsn-advertise
+        dsn-notify dsn-ret
         rabbitmq-address rabbitmq-verify rabbitmq-inbox rabbitmq-local rabbitmq-exchange
         rabbitmq-declare rabbitmq-durable rabbitmq-persistent rabbitmq-lazy rabbitmq-maxpriority
         rabbitmq-encoding rabbitmq-throttle
@@ -41,7 +42,7 @@ KEYS_BY_FATE = {
         received-log-file received-log-format application-log
         dns-min-ttl dns-timeout dns-capacity
     """,
-    OFF: "smtp-protection dsn-notify dsn-ret",
+    OFF: "smtp-protection",
     SENDING: """
         smtp-connections-out rabbitmq-outbox rabbitmq-dsn rabbitmq-results rabbitmq-success
         rabbitmq-failure rabbitmq-retry rabbitmq-consumers rabbitmq-qos rabbitmq-minqos

@@ -97,10 +97,35 @@ def test_an_empty_truth_is_false(text: str, value: bool) -> None:
         ("", ()),
         ("amqp://guest:guest@localhost/", ("amqp://guest:guest@localhost/",)),
         ("amqp://a/v, amqps://u:p@[::1]:5671", ("amqp://a/v", "amqps://u:p@[::1]:5671")),
+        # MailerQ's other way to name the nodes of a cluster.
+        (
+            "amqp://u:p@a;b:5673;[::1]/v",
+            ("amqp://u:p@a/v", "amqp://u:p@b:5673/v", "amqp://u:p@[::1]/v"),
+        ),
+        ("amqp://u:p;q@a/v", ("amqp://u:p;q@a/v",)),
     ],
 )
 def test_brokers_are_full_addresses(text: str, brokers: tuple[str, ...]) -> None:
     assert urls.brokers(text) == brokers
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", ""),
+        ("NEVER", "NEVER"),
+        ("failure", "FAILURE"),
+        ("FAILURE, DELAY,FAILURE", "FAILURE,DELAY"),
+    ],
+)
+def test_when_to_report_is_a_list_of_words(text: str, words: str) -> None:
+    assert values.dsn_notify(text) == words
+
+
+@pytest.mark.parametrize("text", ["ALWAYS", "NEVER,FAILURE", "FAILURE;DELAY"])
+def test_never_stands_alone_and_other_words_do_not_exist(text: str) -> None:
+    with pytest.raises(BadValue):
+        values.dsn_notify(text)
 
 
 @pytest.mark.parametrize(
@@ -350,7 +375,8 @@ def test_a_bad_value_is_told_what_would_be_right(
         "amqp://user:ses,ame@host/",
         "amqp://user:sesame@/",
         "amqp://user:sesame@[::1/",
-        "amqp://user:sesame@a;b",
+        "amqp://user:sesame@a;",
+        "amqp://user:sesame@a;b:port",
         "user:sesame@host",
     ],
 )

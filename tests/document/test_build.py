@@ -241,6 +241,23 @@ def test_dsn_joins_parameters_and_headers(
     assert read(built).get("dsn") == dsn
 
 
+@pytest.mark.parametrize(
+    ("header", "ret", "dsn"),
+    [
+        (b"", "", {"notify": "FAILURE,DELAY", "ret": "HDRS"}),
+        (b"x-mq-dsn-notify: NEVER\r\n", "FULL", {"notify": "NEVER", "ret": "FULL"}),
+    ],
+)
+def test_our_own_wishes_fill_what_the_mail_leaves_open(
+    header: bytes, ret: str, dsn: dict[str, str]
+) -> None:
+    builder = Builder("mx1.gateway.test", EVERYBODY, notify="FAILURE,DELAY", ret="HDRS")
+
+    (built,) = builder.build(message(header + MAIL, ret=ret))
+
+    assert read(built)["dsn"] == dsn
+
+
 # --- what x-mq-* headers asked for --------------------------------------------------
 
 

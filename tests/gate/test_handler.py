@@ -55,7 +55,7 @@ async def handled(
     policy, rules = made(handler, starttls=tls is not None, **options)
     intake = policy.intake(taken or Taken())
     async with (
-        serving(intake, policy, rules=rules, tls=tls, auth_in_clear=LOOPBACK) as door,  # type: ignore[arg-type]
+        serving(intake, policy, rules=rules, tls=tls, auth_in_clear=LOOPBACK) as door,
         talking(door) as client,
     ):
         assert (await client.reply()).startswith("220 ")
@@ -498,7 +498,7 @@ async def test_the_arguments_of_noop_and_vrfy_reach_the_handler() -> None:
 
 async def test_a_rule_that_has_to_wait_goes_first_all_the_same() -> None:
     class Later(Gate):
-        async def sender(self, _peer: Peer, _event: Any) -> Reply:  # type: ignore[override]
+        async def sender(self, _peer: Peer, _event: Any) -> Reply:
             await asyncio.sleep(0)
             return reply.TRY_AGAIN
 

@@ -104,15 +104,15 @@ async def test_a_hook_sees_each_step_and_what_was_agreed_so_far(kind: type[Every
     seen = dict(hook.seen)
     events = ["connect", "hello", "auth", "mail", "rcpt", "data", "message", "disconnect"]
     assert [event for event, _ in hook.seen] == events
-    assert seen["hello"][0].helo == "client.test"  # type: ignore[attr-defined]
+    assert seen["hello"][0].helo == "client.test"
     assert seen["auth"][1:] == ("anna", "opensesame")
     begun, wanted = seen["rcpt"][1:]
     assert isinstance(begun, Transaction)
     assert (str(begun.reverse_path), begun.size, begun.recipients) == ("joe@there.test", 27, ())
     assert isinstance(wanted, Recipient)
     assert str(wanted.address) == "bob@ours.test"
-    assert seen["data"][1].recipients == (wanted,)  # type: ignore[attr-defined]
-    assert seen["message"][1].recipients == (wanted,)  # type: ignore[attr-defined]
+    assert seen["data"][1].recipients == (wanted,)
+    assert seen["message"][1].recipients == (wanted,)
     assert seen["message"][2] == MESSAGE == taken.contents[0]
 
 
@@ -240,7 +240,7 @@ async def test_a_broken_hook_costs_its_client_a_451_and_nobody_else_anything(
 
 async def test_what_a_hook_raised_is_not_told_to_the_client() -> None:
     hook = Everything()
-    hook.mail = raising  # type: ignore[attr-defined]
+    hook.mail = raising
 
     async with hooked(hook) as (_, client):
         await client.reply()
@@ -263,7 +263,7 @@ async def test_who_only_watches_holds_nobody_up(broken: Any, tmp_path: Path) -> 
     options = {"secure": True, "tls": server}
     asking = Hooks(open_gate(), [("bad", Bad()), ("good", watching)], Guesses(0), 0.05)
     async with (
-        serving(Taken(), asking, **options) as door,  # type: ignore[arg-type]
+        serving(Taken(), asking, **options) as door,
         talking(door, trusting) as client,
     ):
         await client.reply()
@@ -271,7 +271,7 @@ async def test_who_only_watches_holds_nobody_up(broken: Any, tmp_path: Path) -> 
         await eventually(lambda: watching.seen[-1][0] == "disconnect", "the end is told")
 
     assert [event for event, _ in watching.seen] == ["secure", "connect", "disconnect"]
-    assert watching.seen[0][1][0].tls.version.startswith("TLS")  # type: ignore[attr-defined]
+    assert watching.seen[0][1][0].tls.version.startswith("TLS")
 
 
 @pytest.mark.parametrize(
@@ -347,7 +347,7 @@ async def test_a_login_that_a_hook_knows_makes_the_client_that_user() -> None:
     async with hooked(Knows(), watching) as (_, client):
         await whole_mail(client)
 
-    assert dict(watching.seen)["mail"][0].user == "anna"  # type: ignore[attr-defined]
+    assert dict(watching.seen)["mail"][0].user == "anna"
 
 
 async def test_guesses_against_a_hook_have_an_end_too() -> None:
@@ -372,7 +372,7 @@ async def test_a_new_transaction_has_none_of_the_recipients_before() -> None:
             await client.ask(line)
 
     asked = [arguments[1] for event, arguments in hook.seen if event == "rcpt"]
-    assert [each.recipients for each in asked] == [(), ()]  # type: ignore[attr-defined]
+    assert [each.recipients for each in asked] == [(), ()]
 
 
 async def test_a_client_that_leaves_does_not_end_the_hook_that_is_asked() -> None:

@@ -91,7 +91,7 @@ async def answering(octets: bytes, times: int = 1) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def asking(url: str, **options: float) -> AsyncIterator[HttpLogin]:
-    source = HttpLogin(url, **options)  # type: ignore[arg-type]
+    source = HttpLogin(url, **options)
     try:
         yield source
     finally:

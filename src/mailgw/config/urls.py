@@ -19,14 +19,24 @@ _DATABASE_HINT = "try sqlite:///file, postgresql://user:password@host/name or my
 
 
 def brokers(text: str) -> tuple[str, ...]:
-    """AMQP addresses, separated by commas; empty is none."""
-    found = tuple(parts(text, ","))
+    """AMQP addresses, separated by commas; empty is none.
+
+    In one of them, several hosts joined by semicolons are as many addresses alike.
+    """
+    found = tuple(address for each in parts(text, ",") for address in _per_host(each))
     for each in found:
-        if ";" in each:
-            raise BadValue("holds a semicolon", "write several full addresses, separated by commas")
         if _split(each, "is not an AMQP address", _AMQP_HINT).scheme not in ("amqp", "amqps"):
             raise BadValue("is not an AMQP address", _AMQP_HINT)
     return found
+
+
+def _per_host(address: str) -> list[str]:
+    scheme, separator, rest = address.partition("://")
+    authority = re.split("[/?#]", rest, maxsplit=1)[0]
+    # A password may hold a semicolon; the hosts stand behind the last @.
+    user, at, hosts = authority.rpartition("@")
+    tail = rest[len(authority) :]
+    return [f"{scheme}{separator}{user}{at}{host}{tail}" for host in hosts.split(";")]
 
 
 def mask_brokers(text: str) -> str:

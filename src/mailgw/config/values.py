@@ -148,7 +148,7 @@ def word(*choices: W, later: tuple[str, ...] = ()) -> Callable[[str], W]:
 
     def parse(text: str) -> W:
         for choice in choices:
-            if text.lower() == choice:
+            if text.lower() == choice.lower():
                 return choice
         named = " or ".join(choice or "an empty value" for choice in choices)
         if text.lower() in later:
@@ -156,6 +156,14 @@ def word(*choices: W, later: tuple[str, ...] = ()) -> Callable[[str], W]:
         raise BadValue("is not one of its words", f"try {named}")
 
     return parse
+
+
+def dsn_notify(text: str) -> str:
+    """NEVER, or FAILURE, DELAY and SUCCESS separated by commas (RFC 3461 4.1); empty is none."""
+    words = [part.upper() for part in parts(text, ",")]
+    if words != ["NEVER"] and not {"FAILURE", "DELAY", "SUCCESS"}.issuperset(words):
+        raise BadValue("is not when to report", "try NEVER or FAILURE,DELAY,SUCCESS")
+    return ",".join(dict.fromkeys(words))
 
 
 def path(text: str) -> Path | None:

@@ -68,16 +68,24 @@ class Builder:
 
     `hostname` is ours, `policy` says whose x-mq-* fields count, `received` puts a
     Received field on top of every message, `outgoing` names the addresses to send from
-    for mail that brings none.
+    for mail that brings none; `notify` and `ret` go into its dsn likewise.
     """
 
     def __init__(
-        self, hostname: str, policy: Policy, *, received: bool = False, outgoing: Outgoing = ANY
+        self,
+        hostname: str,
+        policy: Policy,
+        *,
+        received: bool = False,
+        outgoing: Outgoing = ANY,
+        notify: str = "",
+        ret: str = "",
     ) -> None:
         self._hostname = hostname
         self._policy = policy
         self._received = received
         self._outgoing = outgoing
+        self._dsn = Dsn(notify=notify or UNSET, ret=ret or UNSET)
 
     def build(self, message: Message) -> list[Built]:
         """Make one document for each recipient, in their order.
@@ -111,7 +119,7 @@ class Builder:
                 envelope=envelope,
                 recipient=address,
                 connection=connection,
-                dsn=_dsn(message, recipient, found.dsn),
+                dsn=_dsn(message, recipient, found.dsn, self._dsn),
                 dedupe=dedupe,
                 mime_size=mime.size,
                 mime_sha256=mime.sha256,
@@ -193,11 +201,11 @@ def _connection(peer: Peer) -> Connection:
     )
 
 
-def _dsn(message: Message, recipient: Recipient, header: Dsn) -> Dsn | UnsetType:
-    """Join the parameters and the x-mq-dsn-* fields; the field is the more explicit."""
+def _dsn(message: Message, recipient: Recipient, header: Dsn, default: Dsn) -> Dsn | UnsetType:
+    """Join the x-mq-dsn-* fields, the parameters and our default: the more explicit counts."""
     dsn = Dsn(
-        notify=header.notify or _clean(recipient.notify) or UNSET,
-        ret=header.ret or _clean(message.ret) or UNSET,
+        notify=header.notify or _clean(recipient.notify) or default.notify or UNSET,
+        ret=header.ret or _clean(message.ret) or default.ret or UNSET,
         orcpt=header.orcpt or _clean(recipient.orcpt) or UNSET,
         envid=header.envid or _clean(message.envid) or UNSET,
     )

@@ -185,6 +185,7 @@ async def _beside(work: Callable[[], T]) -> T:
         if error is not None:
             future.set_exception(error)
         else:
+            # No error, so there is a result; it may be None where T is.
             future.set_result(result)  # type: ignore[arg-type]
 
     def run() -> None:

@@ -150,6 +150,7 @@ class Gathering:
 
     def _plain_rows(self, rows: Sequence[tuple[object, object]]) -> bool:
         try:
+            # Whatever the database gave is tried, and what is no text says so itself.
             text = "\n".join([address for _, address in rows])  # type: ignore[misc]
         except TypeError:  # a row without an address, or with something else there
             return False

@@ -68,6 +68,7 @@ async def _declare(connection: aio_pika.Connection, settings: BrokerSettings) ->
                 settings.exchange, exchange_type="direct", durable=settings.durable
             ),
         )
+    # mypy has no type for a default that binds the name of this turn, here and below.
     for name in queue_names(settings):
         await _attempt(
             connection,

@@ -184,6 +184,13 @@ def _intake(settings: Settings, hostname: str, output: Output) -> Callable[[Mess
         return discard
     access, document = settings.access, settings.document
     outgoing = Outgoing(access.default_ips, access.mappable_ips, access.unmappable_ips)
-    builder = Builder(hostname, document.extract, received=document.received, outgoing=outgoing)
+    builder = Builder(
+        hostname,
+        document.extract,
+        received=document.received,
+        outgoing=outgoing,
+        notify=document.dsn_notify,
+        ret=document.dsn_ret,
+    )
     queues = Queues(settings.broker.inbox, settings.broker.local)
     return Intake(builder, queues, output, received_log_of(settings)).message

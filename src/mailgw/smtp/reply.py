@@ -77,7 +77,6 @@ HELP = Reply(
 # --- the client's grammar (answered by the session, no opinion needed) ------------
 
 UNKNOWN_COMMAND = Reply(500, "5.2", "Command not recognized")
-SYNTAX_ERROR = Reply(500, "5.2", "Syntax error")
 LINE_TOO_LONG = Reply(500, "5.2", "Line too long")
 BARE_LF_COMMAND = Reply(500, "5.2", "Lines end with CRLF, not with LF alone")
 NOT_IMPLEMENTED = Reply(502, "5.1", "Command not implemented")

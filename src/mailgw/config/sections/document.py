@@ -7,7 +7,7 @@ from typing import Literal
 
 from mailgw.config.declare import key, section
 from mailgw.config.networks import NOWHERE, Networks, networks
-from mailgw.config.values import BadValue, server_id, truth
+from mailgw.config.values import BadValue, dsn_notify, server_id, truth, word
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,4 +60,21 @@ class DocumentSettings:
         default="false",
         reload=True,
         doc="Put a Received field on top of the message.",
+    )
+    dsn_notify: str = key(
+        "dsn-notify",
+        dsn_notify,
+        default="",
+        reload=True,
+        doc="When delivery reports are wanted for mail that does not say so itself: NEVER, or a "
+        "list of FAILURE, DELAY and SUCCESS; it goes into dsn. Empty: nothing is put there, and "
+        "the sender of the mail decides.",
+    )
+    dsn_ret: Literal["", "FULL", "HDRS"] = key(
+        "dsn-ret",
+        word("", "FULL", "HDRS"),
+        default="",
+        reload=True,
+        doc="What delivery reports should return of mail that does not say so itself, FULL or "
+        "HDRS; it goes into dsn. Empty: nothing is put there.",
     )

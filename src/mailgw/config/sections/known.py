@@ -14,8 +14,6 @@ LATER: Mapping[str, str] = {
     # what is checked and written down
     "smtp-check": "",
     "smtp-auth-results": "",
-    "dsn-notify": "FAILURE",
-    "dsn-ret": "HDRS",
     "spamassassin-host": "",
     "spamassassin-port": "783",
     # where mail goes
