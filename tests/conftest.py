@@ -68,5 +68,6 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
     found = Certificate(folder / "chain.pem", folder / "key.pem", folder / "ca.pem")
     found.chain.write_bytes(b"".join(blob.bytes() for blob in server.cert_chain_pems))
     server.private_key_pem.write_to_path(found.key)
+    found.key.chmod(0o600)
     authority.cert_pem.write_to_path(found.authority)
     return found

@@ -117,3 +117,21 @@ def test_a_template_that_cannot_be_read_is_told_with_its_line() -> None:
     assert [line for line in done.stdout.splitlines() if "received-log-format" in line] == [
         "mailgw.conf:4: received-log-format: at 11: $json.mime is never logged"
     ]
+
+
+def test_a_hook_that_cannot_be_loaded_is_an_error_of_its_line() -> None:
+    done = check(QUIET + "hook: os.path:join\nhook: nowhere:Greylist\n")
+
+    assert done.exit_code == 2
+    assert done.stdout.splitlines()[0] == (
+        "mailgw.conf:4: hook: os.path:join: cannot be made: TypeError: join() missing 1 required "
+        "positional argument: 'a'"
+    )
+    assert not [line for line in done.stdout.splitlines() if line.endswith(": hook: honoured")]
+
+
+def test_the_hook_that_is_wrong_is_the_one_that_is_named() -> None:
+    done = check(QUIET + "hook: fractions:Fraction\n")
+
+    assert done.exit_code == 2
+    assert "mailgw.conf:4: hook: fractions:Fraction: has none of the methods connect" in done.stdout

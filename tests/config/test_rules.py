@@ -32,6 +32,7 @@ def _in_a_folder_with_certificates(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         issued = authority.issue_cert(f"{name}.example")
         issued.cert_chain_pems[0].write_to_path(f"{name}.crt")
         issued.private_key_pem.write_to_path(f"{name}.key")
+        Path(f"{name}.key").chmod(0o600)
     Path("l").write_text("@example.com\n")
     Path("folder").mkdir()
     Path("shared").mkdir()
@@ -345,6 +346,22 @@ def test_a_file_without_a_secret_may_be_read_by_everybody(line: str) -> None:
     file.chmod(0o644)
 
     assert [each for each in read([file]).findings if each.severity is Severity.WARNING] == []
+
+
+@pytest.mark.parametrize(("mode", "warned"), [(0o644, True), (0o640, False)])
+def test_files_that_hold_keys_and_hashes_are_not_for_everybody(mode: int, warned: bool) -> None:
+    users = Path("users").absolute()
+    users.write_text("anna:$5$x$y\n")
+    for file in (users, Path("mx.key")):
+        file.chmod(mode)
+
+    warnings = found(Severity.WARNING, OUTSIDE_TLS | {"smtp-auth": f"file://{users}"})
+
+    expected = [
+        f"smtp-auth: everybody on this machine can read the file (chmod o-r {users})",
+        "smtp-key: everybody on this machine can read the file (chmod o-r mx.key)",
+    ]
+    assert warnings == (expected if warned else [])
 
 
 def test_a_secret_on_the_command_line_is_a_warning() -> None:

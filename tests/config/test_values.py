@@ -223,7 +223,6 @@ def test_a_rate_limits_connections_and_messages(text: str, made: Rate) -> None:
         ("hardcoded://anna:sesame,bert:open", "hardcoded://***"),
         ("file:///etc/mailgw/users", "file:///etc/mailgw/users"),
         ("HTTP://[::1]:8080/auth", "HTTP://[::1]:8080/auth"),
-        ("https://anna:sesame@host/auth", "https://anna:***@host/auth"),
     ],
 )
 def test_a_source_of_credentials_is_shown_without_them(text: str, shown: str) -> None:
@@ -239,6 +238,7 @@ def test_a_source_of_credentials_is_shown_without_them(text: str, shown: str) ->
         "hardcoded://anna:",
         "hardcoded://:sesame",
         "hardcoded://anna:sesame,bert",
+        "https://anna:sesame@host/auth",
         "https://anna:sesame@host:port/",
         "https://anna:ses#ame@host/",
         "https://anna:1/sesame@host/",

@@ -151,7 +151,7 @@ def test_a_queue_that_is_no_database(tmp_path: Path) -> None:
 
 def test_a_user_that_does_not_exist(tmp_path: Path) -> None:
     said = complaint(tmp_path, {"user": "nobody-of-this-name"})
-    assert said == "mailgw: user: there is no user nobody-of-this-name"
+    assert said == "mailgw: command line: user: there is no user nobody-of-this-name"
 
 
 def test_several_workers_that_cannot_begin_are_one_complaint(tmp_path: Path) -> None:

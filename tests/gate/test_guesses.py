@@ -7,20 +7,14 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from doubles import Clock
 from mailgw.gate.credentials import CannotTell
 from mailgw.gate.guesses import Guesses
+from mailgw.gate.rates import Alone
+from mailgw.process.shared import SharedCounters
 from mailgw.smtp.reply import Refusal
 
 EVE, BOB = "192.0.2.66", "192.0.2.7"
-
-
-class Clock:
-    """Seconds that pass when the test says so."""
-
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @dataclass
@@ -64,24 +58,36 @@ async def refused(guesses: Guesses, address: str) -> bool:
 
 
 async def test_after_the_last_failure_nobody_is_asked_for_the_rest_of_the_minute() -> None:
-    clock = Clock()
-    guesses = Guesses(3, clock)
+    clock = Clock(6000)
+    guesses = Guesses(3, Alone(clock))
     for _ in range(3):
         assert await guesses.ask(EVE, wrong) is False
         clock.now += 10
     assert await refused(guesses, EVE)
     assert not await refused(guesses, BOB)
-    clock.now = 1059.9
+    clock.now = 6059
     assert await refused(guesses, EVE)
-    clock.now = 1060.0
-    assert not await refused(guesses, EVE)
+    clock.now = 6120
     for _ in range(3):
-        await guesses.ask(EVE, wrong)
+        assert await guesses.ask(EVE, wrong) is False
     assert await refused(guesses, EVE)
+
+
+async def test_all_workers_count_together_and_a_reload_forgives_nothing() -> None:
+    clock = Clock(6000)
+    shared = SharedCounters(2, clock)
+    one, other = (Guesses(3, shared.of(worker)) for worker in range(2))
+    await one.ask(EVE, wrong)
+    await one.ask(EVE, wrong)
+    await other.ask(EVE, wrong)
+    assert await refused(one, EVE)
+    assert await refused(other, EVE)
+    assert await refused(Guesses(3, shared.of(0)), EVE)
+    assert not await refused(one, BOB)
 
 
 async def test_what_succeeds_or_cannot_be_told_does_not_count_and_clears_nothing() -> None:
-    guesses = Guesses(2, Clock())
+    guesses = Guesses(2)
     for _ in range(20):
         assert await guesses.ask(EVE, right)
         with pytest.raises(CannotTell):
@@ -93,14 +99,14 @@ async def test_what_succeeds_or_cannot_be_told_does_not_count_and_clears_nothing
 
 
 async def test_no_limit() -> None:
-    guesses = Guesses(0, Clock())
+    guesses = Guesses(0)
     for _ in range(1000):
         assert await guesses.ask(EVE, wrong) is False
     assert await guesses.ask(EVE, right)
 
 
 async def test_asking_many_at_once_buys_no_more_guesses() -> None:
-    guesses, source = Guesses(3, Clock()), Source()
+    guesses, source = Guesses(3), Source()
     tasks = [asyncio.create_task(guesses.ask(EVE, source)) for _ in range(50)]
     await asyncio.sleep(0)
     source.may_answer.set()
@@ -111,7 +117,7 @@ async def test_asking_many_at_once_buys_no_more_guesses() -> None:
 
 
 async def test_many_right_logins_at_once_wait_for_each_other_and_all_succeed() -> None:
-    guesses, source = Guesses(3, Clock()), Source(right=True)
+    guesses, source = Guesses(3), Source(right=True)
     source.may_answer.set()
     answers = await asyncio.gather(*(guesses.ask(EVE, source) for _ in range(50)))
     assert answers == [True] * 50
@@ -120,7 +126,7 @@ async def test_many_right_logins_at_once_wait_for_each_other_and_all_succeed() -
 
 
 async def test_one_address_cannot_make_too_many_wait() -> None:
-    guesses, source = Guesses(1, Clock()), Source(right=True)
+    guesses, source = Guesses(1), Source(right=True)
     tasks = [asyncio.create_task(guesses.ask(EVE, source)) for _ in range(101)]
     await asyncio.sleep(0)
     with pytest.raises(CannotTell):
@@ -131,7 +137,7 @@ async def test_one_address_cannot_make_too_many_wait() -> None:
 
 
 async def test_who_is_cancelled_while_waiting_keeps_nobody_from_his_turn() -> None:
-    guesses, source = Guesses(1, Clock()), Source(right=True)
+    guesses, source = Guesses(1), Source(right=True)
     first, second, third = (asyncio.create_task(guesses.ask(EVE, source)) for _ in range(3))
     await asyncio.sleep(0)
     second.cancel()
@@ -142,18 +148,9 @@ async def test_who_is_cancelled_while_waiting_keeps_nobody_from_his_turn() -> No
 
 
 async def test_ipv6_clients_are_counted_by_their_network() -> None:
-    guesses = Guesses(1, Clock())
+    guesses = Guesses(1)
     await guesses.ask("2001:db8:0:1::1", wrong)
     assert await refused(guesses, "2001:db8:0:1:ffff::2")
     assert not await refused(guesses, "2001:db8:0:2::1")
     await guesses.ask("fe80::1%eth0", wrong)
     assert await refused(guesses, "fe80::2%eth1")
-
-
-async def test_memory_is_bounded_and_the_oldest_is_forgotten() -> None:
-    guesses = Guesses(1, Clock(), most_remembered=100)
-    for number in range(1000):
-        await guesses.ask(f"198.51.{number // 250}.{number % 250}", wrong)
-    assert len(guesses._failures) == 100
-    assert not await refused(guesses, "198.51.0.0")
-    assert await refused(guesses, "198.51.3.249")

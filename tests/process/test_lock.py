@@ -88,9 +88,8 @@ def test_a_gateway_holds_it_alone_and_a_second_one_does_not_start(tmp_path: Path
             check=False,
         )
         assert second.returncode == 2
-        assert (
-            second.stderr == f"mailgw: lock: {lock} is held by process {pid}, which runs already\n"
-        )
+        held = f"{lock} is held by process {pid}, which runs already"
+        assert second.stderr == f"mailgw: command line: lock: {held}\n"
         # The workers live on for a while, and do not hold it.
         server.signal(signal.SIGSTOP)
         workers = server.workers()

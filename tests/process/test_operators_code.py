@@ -115,7 +115,7 @@ def test_an_extension_that_cannot_be_had_keeps_the_gateway_from_starting(
 
     assert done.returncode == 2
     [line] = done.stderr.splitlines()
-    assert line.startswith(f"mailgw: {key}: {name}: {wrong}")
+    assert line.startswith(f"mailgw: command line: {key}: {name}: {wrong}")
 
 
 def test_without_extensions_nothing_stands_around_the_gate() -> None:

@@ -9,6 +9,7 @@ import click
 
 from mailgw.cli.options import FAILED, Sources, sourced
 from mailgw.config import Severity
+from mailgw.config.sections.extensions import ExtensionSettings
 
 
 @click.command()
@@ -18,10 +19,12 @@ def command(sources: Sources) -> None:
 
     Prints one line per finding, "file:line: key: what is wrong (what would be right)", and
     "honoured" for every key that does what it says. Warnings are about what is unsafe on the
-    internet, notes about keys that have no use here or differ from MailerQ. Exits with 0
-    where there are no errors, else with 2.
+    internet, notes about keys that have no use here or differ from MailerQ. Hooks and the
+    handler are loaded, as for the start. Exits with 0 where there are no errors, else with 2.
     """
     configuration = sources.read()
+    if complaint := _complaint(configuration.settings.extensions):
+        configuration = configuration.refused(complaint)
     for finding in configuration.account:
         click.echo(str(finding))
     counts = dict.fromkeys((Severity.ERROR, Severity.WARNING, Severity.NOTE), 0)
@@ -32,6 +35,15 @@ def command(sources: Sources) -> None:
     click.echo(summary, err=True)
     if configuration.errors:
         click.get_current_context().exit(FAILED)
+
+
+def _complaint(settings: ExtensionSettings) -> str | None:
+    if not settings.hook and not settings.handler:
+        return None
+    # Imported here: it brings most of the house.
+    from mailgw.process.extensions import Extensions
+
+    return Extensions.complaint(settings)
 
 
 def _counted(number: int, noun: str) -> str:

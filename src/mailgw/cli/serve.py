@@ -32,7 +32,8 @@ def command(sources: Sources) -> None:
     try:
         code = serve(configuration.settings, sources.read, _say_where)
     except CannotStart as trouble:
-        click.echo(f"mailgw: {trouble}", err=True)
+        placed = configuration.placed(str(trouble))
+        click.echo(f"mailgw: {placed}", err=True)
         code = trouble.code
     context.exit(code)
 

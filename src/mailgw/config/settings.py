@@ -8,7 +8,7 @@ second file, environment, command line.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TypeVar, cast
@@ -128,6 +128,22 @@ class Configuration:
     @property
     def errors(self) -> tuple[Finding, ...]:
         return tuple(each for each in self.findings if each.severity is Severity.ERROR)
+
+    def placed(self, complaint: str) -> str:
+        """What the start complains of as "key: ...", with the file and line of the key in front."""
+        entry = self.entries.get(complaint.partition(": ")[0])
+        if entry is None:
+            return complaint
+        origins = [line.origin for line in entry.lines if line.text in complaint]
+        return f"{origins[0] if origins else entry.origin}: {complaint}"
+
+    def refused(self, complaint: str) -> Configuration:
+        """The same with one more error, "key: what is wrong"."""
+        key, _, text = complaint.partition(": ")
+        origin = self.placed(complaint).removesuffix(f": {complaint}")
+        error = Finding(Severity.ERROR, origin, key, text)
+        account = (each for each in self.account if each.key != key)
+        return replace(self, findings=(error, *self.findings), account=(error, *account))
 
     def lines(self) -> Iterator[Line]:
         """Yield every key that is available, then those that were written and have no use here."""

@@ -60,7 +60,9 @@ def credentials(text: str) -> str:
         if not rest.startswith("/") or not rest.strip("/") or "\0" in unquote(rest):
             raise BadValue("is not the address of a file", "try file:///etc/mailgw/users")
     elif separator and scheme in ("http", "https"):
-        _split(text, "is not the address of a server", "try https://host/path")
+        url = _split(text, "is not the address of a server", "try https://host/path")
+        if "@" in url.netloc:
+            raise BadValue("holds a login", "leave it out, the client's is sent")
     else:
         raise BadValue("is not a source of credentials", _AUTH_HINT)
     return text

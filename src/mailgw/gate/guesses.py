@@ -1,34 +1,24 @@
 """How often a client may be wrong about its login.
 
-Laws: an address that was wrong too often is not asked about any more, however right it
-is now, until a minute has passed since the first failure that counts. Logins that are
-still being looked up count as if they had failed, so asking many at once buys no more
-guesses than asking one after the other; they wait for each other and are not refused.
-Memory is bounded: the addresses that failed first are forgotten first.
+Laws: an address that was wrong too often within a minute is not asked about any more,
+however right it is now, at whichever worker it tries. Logins that are still being looked
+up count as if they had failed, so asking many at once buys no more guesses than asking
+one after the other; they wait for each other and are not refused.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from time import monotonic
 
 from mailgw.gate.credentials import CannotTell
-from mailgw.gate.rates import MINUTE, client_of
+from mailgw.gate.rates import Alone, Counters, client_of
 from mailgw.smtp import reply
 from mailgw.smtp.reply import Refusal
 
-_MOST_REMEMBERED = 20_000
 # Logins of one address that wait for others of it to be looked up.
 _MOST_WAITING = 100
-
-
-@dataclass(slots=True)
-class _Failures:
-    since: float
-    count: int = 0
 
 
 @dataclass(slots=True)
@@ -41,22 +31,11 @@ class _Asking:
 
 
 class Guesses:
-    """Counts the failures of each client address; `limit` of them a minute, 0 for no limit.
+    """Counts the failures of each client address; `limit` of them a minute, 0 for no limit."""
 
-    `clock` gives seconds that only go up. One for each process: every worker counts for
-    itself.
-    """
-
-    def __init__(
-        self,
-        limit: int,
-        clock: Callable[[], float] = monotonic,
-        most_remembered: int = _MOST_REMEMBERED,
-    ) -> None:
+    def __init__(self, limit: int, counters: Counters | None = None) -> None:
         self._limit = limit
-        self._clock = clock
-        self._most_remembered = most_remembered
-        self._failures: OrderedDict[bytes, _Failures] = OrderedDict()
+        self._counters = Alone() if counters is None else counters
         self._asking: dict[bytes, _Asking] = {}
 
     async def ask(self, address: str, question: Callable[[], Awaitable[bool]]) -> bool:
@@ -75,7 +54,7 @@ class Guesses:
             try:
                 right = await question()
                 if not right:
-                    self._failed(client)
+                    self._counters.note("guesses", client)
             finally:
                 asking.now -= 1
                 asking.ended.set()
@@ -87,10 +66,11 @@ class Guesses:
     async def _turn(self, client: bytes, asking: _Asking) -> None:
         """Return when one more may be asked."""
         while True:
-            left = self._limit - self._counted(client)
-            if left <= 0:
+            left = self._limit - self._counters.recently("guesses", client)
+            # Not even one: what has come within the last minute fades away by fractions.
+            if left < 1:
                 raise Refusal(reply.TOO_MANY_GUESSES)
-            if asking.now < left:
+            if asking.now + 1 <= left:
                 return
             if asking.waiting >= _MOST_WAITING:
                 raise CannotTell("too many logins of one address at once")
@@ -100,17 +80,3 @@ class Guesses:
                 await asking.ended.wait()
             finally:
                 asking.waiting -= 1
-
-    def _counted(self, client: bytes) -> int:
-        failures = self._failures.get(client)
-        if failures is None or self._clock() - failures.since >= MINUTE:
-            return 0
-        return failures.count
-
-    def _failed(self, client: bytes) -> None:
-        if not self._counted(client):
-            self._failures.pop(client, None)
-            if len(self._failures) >= self._most_remembered:
-                self._failures.popitem(last=False)
-            self._failures[client] = _Failures(self._clock())
-        self._failures[client].count += 1

@@ -13,7 +13,7 @@ import os
 
 import aiohttp
 
-from mailgw.gate.credentials import BadLogins, CannotTell
+from mailgw.gate.credentials import CannotTell
 
 _AT_ONCE = 16
 # More than that would wait longer for a connection than they may.
@@ -27,10 +27,6 @@ class HttpLogin:
     """`url` is asked for every login; connections are kept for the next ones."""
 
     def __init__(self, url: str, *, patience: float = _PATIENCE, at_once: int = _AT_ONCE) -> None:
-        if "@" in url.partition("://")[2].partition("/")[0]:
-            raise BadLogins(
-                ["the address of smtp-auth holds a login (leave it out, the client's is sent)"]
-            )
         self._url = url
         self._patience = patience
         self._at_once = at_once

@@ -25,7 +25,7 @@ _MOST_REMEMBERED = 100_000
 _MAPPED = bytes(10) + b"\xff\xff"
 
 # What is counted by the minute.
-Event = Literal["connections", "messages"]
+Event = Literal["connections", "messages", "guesses"]
 
 
 class Counters(Protocol):
@@ -49,6 +49,12 @@ class Counters(Protocol):
 
     def allow(self, event: Event, client: bytes, most: int, /) -> bool:
         """Count one more event, unless the last minute would have more than `most`."""
+
+    def note(self, event: Event, client: bytes, /) -> None:
+        """Count one more event, however many there were."""
+
+    def recently(self, event: Event, client: bytes, /) -> float:
+        """How many events the last minute had."""
 
 
 def client_of(address: str) -> bytes:
@@ -111,24 +117,33 @@ class Alone:
             del self._connections[client]
 
     def allow(self, event: Event, client: bytes, most: int) -> bool:
-        minute, elapsed = divmod(self._clock() / MINUTE, 1.0)
-        self._turn_to(int(minute))
-        who = (event, client)
-        now = self._now.get(who, 0)
-        if recent(self._before.get(who, 0), now, elapsed) + 1 > most:
+        if self.recently(event, client) + 1 > most:
             return False
+        self.note(event, client)
+        return True
+
+    def note(self, event: Event, client: bytes) -> None:
+        self._turn()
+        who = (event, client)
         if who not in self._now and len(self._now) >= _MOST_REMEMBERED:
             # Whoever came first in this minute begins anew.
             del self._now[next(iter(self._now))]
-        self._now[who] = now + 1
-        return True
+        self._now[who] = self._now.get(who, 0) + 1
 
-    def _turn_to(self, minute: int) -> None:
-        if minute == self._minute:
-            return
-        self._before = self._now if minute == self._minute + 1 else {}
-        self._now = {}
-        self._minute = minute
+    def recently(self, event: Event, client: bytes) -> float:
+        elapsed = self._turn()
+        who = (event, client)
+        return recent(self._before.get(who, 0), self._now.get(who, 0), elapsed)
+
+    def _turn(self) -> float:
+        """Go on to the minute that it is, and tell how much of it is over, 0 to 1."""
+        now, elapsed = divmod(self._clock() / MINUTE, 1.0)
+        minute = int(now)
+        if minute != self._minute:
+            self._before = self._now if minute == self._minute + 1 else {}
+            self._now = {}
+            self._minute = minute
+        return elapsed
 
 
 @dataclass(frozen=True, slots=True)

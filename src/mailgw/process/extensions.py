@@ -7,10 +7,12 @@ import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mailgw.config.networks import Networks
+from mailgw.config.networks import NOWHERE, Networks
 from mailgw.config.sections.extensions import ExtensionSettings
 from mailgw.gate.gate import Gate
 from mailgw.gate.hooks import Hooks
+from mailgw.gate.recipients import LocalAddresses
+from mailgw.intake import discard
 from mailgw.mail.peer import Peer
 from mailgw.plugins import BadExtension, load
 from mailgw.smtp.extensions import Rules, hello_reply
@@ -36,6 +38,18 @@ class Extensions:
             settings.handler,
             settings.hook_timeout,
         )
+
+    @classmethod
+    def complaint(cls, settings: ExtensionSettings) -> str | None:
+        """What keeps them from being used, one line with the key in front; None for nothing."""
+        gate = Gate("", LocalAddresses.empty(), 1, lambda: None)
+        try:
+            cls.of(settings).around(
+                gate, discard, Rules(""), auth_in_clear=NOWHERE, own_reply=False
+            )
+        except BadExtension as bad:
+            return str(bad)
+        return None
 
     @property
     def authenticate(self) -> bool:

@@ -138,7 +138,7 @@ def _gate(
         max_recipients=settings.smtp.max_recipients,
         trouble=output.trouble,
         logins=_logins(access),
-        guesses=Guesses(access.auth_attempts),
+        guesses=Guesses(access.auth_attempts, counters),
         recipients=access.recipients,
         blocklists=_blocklists(settings) if settings.limits.dnsbl else None,
         message_rate=None if most is None else MessageRate(counters, most),

@@ -82,7 +82,8 @@ def renewed(plan: Plan, configuration: Configuration) -> Plan:
         house = house_of(settings, plan.output, plan.house.identifiers, plan.counters)
         logs = logs_of(settings)
     except Exception as trouble:  # whatever it is, the old house goes on
-        raise CannotReload([str(trouble) or repr(trouble)]) from trouble
+        complaint = configuration.placed(str(trouble) or repr(trouble))
+        raise CannotReload([complaint]) from trouble
     return replace(plan, settings=settings, house=house, logs=logs)
 
 

@@ -38,3 +38,9 @@ class Seat:
 
     def allow(self, event: Event, client: bytes, most: int) -> bool:
         return self._own.allow(event, client, most)
+
+    def note(self, event: Event, client: bytes) -> None:
+        self._own.note(event, client)
+
+    def recently(self, event: Event, client: bytes) -> float:
+        return self._own.recently(event, client)

@@ -34,8 +34,8 @@ _PLACES = 0
 _MINUTES = 1
 _HEAD = mmap.PAGESIZE // _OCTETS
 _CONNECTIONS = 0
-_RATES: dict[Event, int] = {"connections": 1, "messages": 3}
-_SKETCHES = 5
+_RATES: dict[Event, int] = {"connections": 1, "messages": 3, "guesses": 5}
+_SKETCHES = 7
 _COLUMN = _HEAD + _SKETCHES * _SKETCH
 
 
@@ -116,24 +116,44 @@ class Column:
         self._lower(self._find(client, _CONNECTIONS))
 
     def allow(self, event: Event, client: bytes, most: int) -> bool:
-        begun, elapsed = divmod(self._clock() / MINUTE, 1.0)
-        # A cell that was never written says 0, which no minute is.
-        minute = int(begun) + 1
-        sketch = _RATES[event]
-        now, before = sketch + minute % 2, sketch + (minute - 1) % 2
-        self._turn_to(minute, now)
-        of_now, of_before = self._find(client, now), self._find(client, before)
-        for place in of_now:
-            self._cells[self._own + place] += 1
-        count = recent(
-            self._count(of_before, self._about(minute - 1, before)),
-            self._count(of_now, self._about(minute, now)),
-            elapsed,
-        )
-        if count > most:
-            self._lower(of_now)
+        places = self._raise(event, client)
+        if self.recently(event, client) > most:
+            self._lower(places)
             return False
         return True
+
+    def note(self, event: Event, client: bytes) -> None:
+        self._raise(event, client)
+
+    def recently(self, event: Event, client: bytes) -> float:
+        minute, elapsed = self._time()
+        now, before = self._sketch(event, minute), self._sketch(event, minute - 1)
+        return recent(
+            self._count(self._find(client, before), self._about(minute - 1, before)),
+            self._count(self._find(client, now), self._about(minute, now)),
+            elapsed,
+        )
+
+    def _raise(self, event: Event, client: bytes) -> list[int]:
+        """Count one more event, and tell in which cells."""
+        minute, _ = self._time()
+        now = self._sketch(event, minute)
+        self._turn_to(minute, now)
+        places = self._find(client, now)
+        for place in places:
+            self._cells[self._own + place] += 1
+        return places
+
+    def _time(self) -> tuple[int, float]:
+        """The number of the minute, and how much of it is over, 0 to 1."""
+        begun, elapsed = divmod(self._clock() / MINUTE, 1.0)
+        # A cell that was never written says 0, which no minute is.
+        return int(begun) + 1, elapsed
+
+    @staticmethod
+    def _sketch(event: Event, minute: int) -> int:
+        """The sketch of a rate that is about that minute, by turns."""
+        return _RATES[event] + minute % 2
 
     def _find(self, client: bytes, sketch: int) -> list[int]:
         """The cells of a client in a column."""

@@ -41,6 +41,7 @@ RULES: tuple[Rule, ...] = (
     host.daemon_is_heard,
     host.lock_is_ours,
     host.secrets_are_kept,
+    host.secret_files_are_kept,
     host.unlike_mailerq,
 )
 

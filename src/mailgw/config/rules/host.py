@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mailgw.config.rules.written import Remark, Written, error, note, quoted, warning
 from mailgw.config.source import COMMAND_LINE, Entry, printable
+from mailgw.config.urls import file_of
 from mailgw.config.values import BadValue
 
 
@@ -51,6 +52,15 @@ def secrets_are_kept(written: Written) -> Iterator[Remark]:
         elif entry.file and _world_readable(entry.file):
             file = printable(str(entry.file))
             yield warning(f"everybody on this machine can read it (chmod o-r {file})", name)
+
+
+def secret_files_are_kept(written: Written) -> Iterator[Remark]:
+    settings = written.settings
+    files = {"smtp-key": settings.tls.key, "smtp-auth": file_of(settings.access.auth)}
+    for name, file in files.items():
+        if file and _world_readable(file):
+            shown = printable(str(file))
+            yield warning(f"everybody on this machine can read the file (chmod o-r {shown})", name)
 
 
 def unlike_mailerq(written: Written) -> Iterator[Remark]:
