@@ -253,3 +253,19 @@ async def test_clients_have_their_turn_while_a_long_list_is_read(tmp_path: Path)
     assert held.is_local(JOE)
     # Held up by the whole list there would be one or two.
     assert turns > 50
+
+
+async def test_closing_lets_the_list_go_while_clients_have_their_turn(tmp_path: Path) -> None:
+    path = tmp_path / "locals"
+    path.write_text("".join(f"user{n}@example.test\n" for n in range(300_000)))
+    held = Locals.load(Sources(path), ttl=600)
+    assert held.is_local("user7@example.test")
+
+    closing, turns = asyncio.create_task(held.close()), 0
+    while not closing.done():
+        await asyncio.sleep(0.001)
+        turns += 1
+    await closing
+
+    assert not held
+    assert turns > 5

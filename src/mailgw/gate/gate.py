@@ -50,7 +50,12 @@ class Gate:
     message_rate: MessageRate | None = None
 
     def connected(self, peer: Peer) -> Reply | Awaitable[Reply]:
-        if self.blocklists is None or not self.blocklists.concern(peer.remote_ip):
+        # A balancer that looks whether we are there is no client.
+        if (
+            self.blocklists is None
+            or peer.health_check
+            or not self.blocklists.concern(peer.remote_ip)
+        ):
             return reply.banner(self.hostname)
         return self._unless_listed(self.blocklists, peer)
 
@@ -104,6 +109,8 @@ class Gate:
             await self.logins.close()
         if self.blocklists is not None:
             await self.blocklists.close()
+        if isinstance(self.locals, Locals):
+            await self.locals.close()
 
     async def _unless_listed(self, blocklists: Blocklists, peer: Peer) -> Reply:
         return await blocklists.refuse(peer) or reply.banner(self.hostname)

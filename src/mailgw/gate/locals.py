@@ -139,6 +139,11 @@ class Locals:
             if parts:
                 await _beside(lambda: let_go(parts, _Turns()))
 
+    async def close(self) -> None:
+        """Let the list go, bit by bit; from now on no address is local."""
+        parts, self._addresses = self._addresses.parts(), LocalAddresses.empty()
+        await _beside(lambda: let_go(parts, _Turns()))
+
     def _changed(self) -> LocalAddresses | None:
         """What the sources hold now; None where it is what we have."""
         turns = _Turns()
