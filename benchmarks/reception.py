@@ -57,7 +57,7 @@ def measure(shapes: Sequence[Shape], rounds: int, seconds: float) -> Iterator[Ca
             stack.enter_context(
                 _server("aiosmtpd", [sys.executable, str(_HERE / "null_aiosmtpd.py")])
             ),
-            stack.enter_context(_server("smtp-sink", _smtp_sink())),
+            stack.enter_context(smtp_sink()),
         ]
         for shape in shapes:
             yield compare(shape.title, [_sending(s, shape) for s in servers], rounds, seconds)
@@ -73,6 +73,16 @@ def mailgw(keys: dict[str, str]) -> Iterator[Server]:
 
 
 @contextmanager
+def smtp_sink() -> Iterator[Server]:
+    """Postfix's sink, on a free port."""
+    # As root it wants to know who to become instead.
+    user = ["-u", "nobody"] if os.geteuid() == 0 else []
+    command = [program("smtp-sink"), "-4", *user, "127.0.0.1:0", "1024"]
+    with _server("smtp-sink", command) as server:
+        yield server
+
+
+@contextmanager
 def _server(
     name: str, command: Sequence[str], environ: dict[str, str] | None = None
 ) -> Iterator[Server]:
@@ -83,12 +93,6 @@ def _server(
         if port is None:
             raise Failed(f"{name} stopped listening")
         yield Server(process, port)
-
-
-def _smtp_sink() -> list[str]:
-    # As root it wants to know who to become instead.
-    user = ["-u", "nobody"] if os.geteuid() == 0 else []
-    return [program("smtp-sink"), "-4", *user, "127.0.0.1:0", "1024"]
 
 
 def program(name: str) -> str:
