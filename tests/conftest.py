@@ -13,6 +13,7 @@ from gateway import Certificate
 from parts import needs
 from postgres import PostgreSQL
 from rabbitmq import RabbitMQ
+from spamd import Spamd
 from tables import Table, sqlite_table
 
 
@@ -47,6 +48,17 @@ def postgres() -> Iterator[PostgreSQL]:
         yield cluster
     finally:
         cluster.close()
+
+
+@pytest.fixture(scope="session")
+def spamd() -> Iterator[Spamd]:
+    """One private spamd for the whole run. Leave it running."""
+    server = Spamd()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=needs("postgres"))])

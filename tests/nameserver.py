@@ -30,13 +30,14 @@ _SOA = "ns.test. hostmaster.test. 1 3600 600 86400 30"
 class NameServer:
     """What it answers may be changed while it runs; `asked` counts (name, type, transport).
 
-    `behaviour` by name: servfail, refused, silent, wrong-id, garbage, deaf (to the first
-    three packets), held (until `release`).
+    `behaviour` by name, or by (name, type): servfail, refused, silent, wrong-id, garbage,
+    deaf (to the first three packets), held (until `release`; by name only), usual (as if
+    nothing were said of the name).
     """
 
     records: dict[tuple[str, str], Sequence[str]] = field(default_factory=dict)
     ttl: int = 300
-    behaviour: dict[str, str] = field(default_factory=dict)
+    behaviour: dict[str | tuple[str, str], str] = field(default_factory=dict)
     asked: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     most_held: int = 0
 
@@ -80,8 +81,8 @@ class NameServer:
             data, client = self._udp.recvfrom(65535)
             if self._ending.is_set():
                 return
-            name = self._note(data, "udp")
-            match self.behaviour.get(name):
+            name, kind = self._note(data, "udp")
+            match self._how(name, kind):
                 case "silent":
                     pass
                 case "deaf" if self.count(name) <= 3:
@@ -105,16 +106,19 @@ class NameServer:
                     answer = self._answer(data, "tcp")
                     connection.sendall(struct.pack("!H", len(answer)) + answer)
 
-    def _note(self, data: bytes, transport: str) -> str:
+    def _note(self, data: bytes, transport: str) -> tuple[str, str]:
         name, kind = _question(dns.message.from_wire(data))
         self.asked[(name, kind, transport)] += 1
-        return name
+        return name, kind
+
+    def _how(self, name: str, kind: str) -> str:
+        return self.behaviour.get((name, kind)) or self.behaviour.get(name, "usual")
 
     def _answer(self, data: bytes, transport: str) -> bytes:
         query = dns.message.from_wire(data)
         name, kind = _question(query)
         response = dns.message.make_response(query, recursion_available=True)
-        match self.behaviour.get(name):
+        match self._how(name, kind):
             case "servfail":
                 response.set_rcode(dns.rcode.SERVFAIL)
             case "refused":
@@ -130,11 +134,13 @@ class NameServer:
 
     def _fill(self, response: dns.message.Message, name: str, kind: str) -> None:
         """Follow CNAMEs, as a resolver does, and say what is at their end."""
-        while target := self.records.get((name, "CNAME")):
+        passed = set()
+        while (target := self.records.get((name, "CNAME"))) and name not in passed:
+            passed.add(name)
             response.answer.append(
                 dns.rrset.from_text(name + ".", self.ttl, "IN", "CNAME", *target)
             )
-            name = target[0].removesuffix(".")
+            name = target[0].removesuffix(".").lower()
         found = self.records.get((name, kind))
         if found:
             response.answer.append(dns.rrset.from_text(name + ".", self.ttl, "IN", kind, *found))

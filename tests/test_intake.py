@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from mailgw.checks.runner import Result, Runner
+from mailgw.config.sections.checks import CheckSettings
 from mailgw.config.sections.document import Extract
 from mailgw.document.build import Builder
-from mailgw.intake import MOST_HOPS, Intake
+from mailgw.intake import MOST_HOPS, Examination, Intake
+from mailgw.mail.finding import Finding
 from mailgw.mail.peer import Peer
 from mailgw.mail.publication import Publication
+from mailgw.mail.report import DeliveryReport, Report
 from mailgw.mail.spool import Spool
 from mailgw.mail.transaction import Message, Recipient
 from mailgw.outlets.memory import Memory
@@ -163,3 +169,114 @@ async def test_a_mail_that_went_in_circles_is_refused(hops: int, taken: bool) ->
     assert said.positive is taken
     assert said == reply.MAIL_LOOP or taken
     assert len(memory.publications) == taken
+
+
+# --- what the checks found ---------------------------------------------------------
+
+SPF_FAIL = Finding("spf", "fail")
+SPF_UNKNOWN = Finding("spf", "temperror", reason="no answer in time")
+STRICT = CheckSettings(
+    check=("spf", "spam"), reject=("spf",), quarantine=("spam",), defer=("temperror",)
+)
+CASES = Queues("inbox", "local", "reports", "quarantine", "refused")
+
+
+def checking(output: Memory, finding: Finding, deadline: float = 30) -> Intake:
+    """An intake whose only check gives this finding."""
+
+    async def check(_: Message, __: bytes) -> Result:
+        return Result((finding,))
+
+    return Intake(
+        Builder("mx.ours.test", Extract()),
+        CASES,
+        output,
+        examination=Examination(Runner({finding.check: check}), STRICT, deadline),
+    )
+
+
+async def test_refused_mail_is_kept_without_its_body_and_the_client_hears_why() -> None:
+    memory = Memory()
+
+    said = await checking(memory, SPF_FAIL).message(message(BOB, EVE))
+
+    assert said == reply.SPF_FAILED
+    assert [each.queue for each in memory.publications] == ["refused", "refused"]
+    for each in memory.publications:
+        document = json.loads(each.body)
+        assert document["mime"] == ""
+        assert document["mime-size"] == len(CONTENT)
+        assert document["checks"] == [{"spf": "fail"}]
+        assert [step["verdict"] for step in document["decision"]] == ["fail", "refuse", "refused"]
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [Unavailable("away"), Undeliverable("too large"), OSError("disk"), ZeroDivisionError()],
+)
+async def test_a_refusal_stands_when_its_copy_cannot_be_kept(trouble: Exception) -> None:
+    received = message(BOB)
+
+    said = await checking(Failing(trouble), SPF_FAIL).message(received)
+
+    assert said == reply.SPF_FAILED
+    assert received.content.read() == b""
+
+
+async def test_a_refusal_does_not_wait_for_its_copy_until_the_client_is_gone() -> None:
+    class Stuck(Memory):
+        async def publish(self, publications: Sequence[Publication]) -> None:
+            await asyncio.Event().wait()
+
+    began = time.monotonic()
+
+    said = await checking(Stuck(), SPF_FAIL, deadline=0.2).message(message(BOB))
+
+    assert said == reply.SPF_FAILED
+    assert time.monotonic() - began < 5
+
+
+async def test_what_is_put_off_leaves_nothing_behind() -> None:
+    memory = Memory()
+
+    said = await checking(memory, SPF_UNKNOWN).message(message(BOB))
+
+    assert said == reply.SPF_UNKNOWN
+    assert memory.publications == []
+
+
+async def test_quarantined_mail_is_safe_there_and_the_client_hears_250() -> None:
+    memory = Memory()
+
+    said = await checking(memory, Finding("spam", "fail", score=6)).message(message(BOB, EVE))
+
+    assert said.code == 250
+    assert [each.queue for each in memory.publications] == ["quarantine", "quarantine"]
+
+
+async def test_a_mail_that_went_in_circles_is_not_checked_first() -> None:
+    content = b"Received: from a by b\r\n" * (MOST_HOPS + 1) + CONTENT
+
+    said = await checking(Memory(), SPF_FAIL).message(message(BOB, content=kept(content)))
+
+    assert said == reply.MAIL_LOOP
+
+
+@pytest.mark.parametrize(
+    ("recipients", "queues", "asked"),
+    [((BOB, EVE), ["reports", "inbox"], 1), ((EVE,), ["inbox"], 0)],
+)
+async def test_only_mail_to_somebody_local_is_read_as_a_report(
+    recipients: tuple[Recipient, ...], queues: list[str], asked: int
+) -> None:
+    memory, senders = Memory(), []
+
+    async def read(_: bytes, sender: str | None) -> Report:
+        senders.append(sender)
+        return DeliveryReport(recipients=[], total_recipients=0)
+
+    reading = Intake(Builder("mx.ours.test", Extract()), CASES, memory, read_report=read)
+
+    assert (await reading.message(message(*recipients))).code == 250
+    assert [each.queue for each in memory.publications] == queues
+    assert senders == ["joe@there.test"] * asked

@@ -15,7 +15,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import aiodns
 import pycares
@@ -27,7 +27,9 @@ T = TypeVar("T")
 
 # RFC 1035 2.3.4: 63 octets a label, 255 on the wire, which are 253 written down. Anything
 # printable may be in a label; a backslash would be read as an escape.
-_NAME = re.compile(r"(?!.{254})(?:[!-\-/-\[\]-~]{1,63}\.)*[!-\-/-\[\]-~]{1,63}")
+_NAME = re.compile(r"(?!.{254})(?:[ -\-/-\[\]-~]{1,63}\.)*[ -\-/-\[\]-~]{1,63}")
+# What c-ares consents to ask for. Macros of SPF make other names, out of local parts for one.
+_USUAL_NAME = re.compile(r"[A-Za-z0-9._*/-]+")
 # Answers of one type that are kept at most, and the octets that one may have.
 _MOST_KEPT = 5_000
 _LARGEST_KEPT = 4_096
@@ -148,6 +150,7 @@ class _Line:
     """The way to the servers: bounded, and with a deadline."""
 
     def __init__(self, servers: Sequence[tuple[str, int]], timeout: float, capacity: int) -> None:
+        self._given = tuple(servers)
         self._servers = [f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}" for ip, port in servers]
         self._timeout = timeout
         self._slots = asyncio.Semaphore(capacity)
@@ -158,6 +161,8 @@ class _Line:
         """The records of the answer, None where there is no such name. Raises Unanswered."""
         try:
             async with asyncio.timeout(self._timeout), self._slots:
+                if not _USUAL_NAME.fullmatch(name):
+                    return await self._ask_otherwise(name, kind)
                 return (await self._opened().query_dns(name, kind)).answer
         except TimeoutError:
             raise Unanswered(f"{kind} {name}: no answer in time") from None
@@ -169,6 +174,32 @@ class _Line:
             raise Unanswered(f"{kind} {name}: {trouble.args[-1]}") from None
         except pycares.AresError as trouble:
             raise Unanswered(f"cannot ask anybody: {trouble}") from None
+
+    async def _ask_otherwise(self, name: str, kind: str) -> list[pycares.DNSRecord] | None:
+        """The same, for a name that c-ares takes for a mistake; few are."""
+        # Imported here, because it is large; what makes such names (SPF) has it loaded.
+        import dns.asyncresolver
+        import dns.exception
+        import dns.name
+        import dns.nameserver
+        import dns.resolver
+
+        if self._closed:
+            raise Unanswered("the resolver is closed")
+        labels = [*(label.encode("ascii") for label in name.split(".")), b""]
+        try:
+            library = dns.asyncresolver.Resolver(configure=not self._given)
+            if self._given:
+                library.nameservers = [dns.nameserver.Do53Nameserver(*at) for at in self._given]
+            found = await library.resolve(
+                dns.name.Name(labels), kind, raise_on_no_answer=False, lifetime=self._timeout
+            )
+        except dns.resolver.NXDOMAIN:
+            return None
+        except (dns.exception.DNSException, OSError) as trouble:
+            raise Unanswered(f"{kind} {name}: {trouble}") from None
+        ttl = found.chaining_result.minimum_ttl
+        return [_as_by_c_ares(name, ttl, each) for each in found.rrset or ()]
 
     async def close(self) -> None:
         self._closed = True
@@ -293,6 +324,22 @@ class _Desk(Generic[T]):
             del self._kept[next(iter(self._kept))]
         self._kept[name] = kept
         return kept
+
+
+def _as_by_c_ares(name: str, ttl: int, rdata: Any) -> pycares.DNSRecord:
+    """A record of dnspython's, whose types differ in their fields, as the others come."""
+    kind, family = int(rdata.rdtype), int(rdata.rdclass)
+    match rdata.rdtype.name:
+        case "A":
+            return pycares.DNSRecord(name, kind, family, ttl, pycares.ARecordData(rdata.address))
+        case "AAAA":
+            return pycares.DNSRecord(name, kind, family, ttl, pycares.AAAARecordData(rdata.address))
+        case "TXT":
+            text = pycares.TXTRecordData(b"".join(rdata.strings))
+            return pycares.DNSRecord(name, kind, family, ttl, text)
+        case _:
+            host = pycares.MXRecordData(rdata.preference, rdata.exchange.to_text())
+            return pycares.DNSRecord(name, kind, family, ttl, host)
 
 
 # What each type of record becomes, with its size; None for a record of another type.

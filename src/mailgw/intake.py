@@ -1,16 +1,27 @@
-"""After the final dot: documents, routing, publishing, the reply.
+"""After the final dot: checks, verdict, documents, routing, publishing, the reply.
 
-The law of this module: 250 is said only when every document of the transaction is safe.
+Laws. 250 is said only when every document of the transaction is safe. A verdict stands:
+who was refused or is to try again hears so, whatever becomes of the documents.
 """
 
 from __future__ import annotations
 
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from mailgw.document.build import Builder, Built
+from mailgw.checks.evidence import Evidence
+from mailgw.checks.runner import Runner
+from mailgw.checks.verdict import Judgement, judge
+from mailgw.config.sections.checks import CheckSettings
+from mailgw.document.build import Builder, Built, Notes
+from mailgw.mail.decision import Route
+from mailgw.mail.finding import Finding
 from mailgw.mail.publication import Publication
+from mailgw.mail.report import Report
 from mailgw.mail.trace import hops
-from mailgw.mail.transaction import Message
+from mailgw.mail.transaction import Message, Recipient
 from mailgw.observe import log
 from mailgw.observe.received import ReceivedLog
 from mailgw.outlets.router import Queues
@@ -20,36 +31,96 @@ from mailgw.smtp.reply import Reply
 
 # RFC 5321 6.3: a loop is assumed from a count, at least 100.
 MOST_HOPS = 100
+# Seconds that a client who is refused waits at most for the copy that is kept of its mail.
+_REFUSED_PATIENCE = 5.0
+
+# Recognises and reads a report; the second argument is the sender, "" for the null sender.
+ReadReport = Callable[[bytes, str | None], Awaitable[Report | None]]
+
+_ACCEPTED = Judgement("accept", ())
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """What is found out about a message, and what is to follow from it.
+
+    `deadline` is how long the client waits for its reply, in seconds. `told` hears of each
+    judgement.
+    """
+
+    runner: Runner
+    settings: CheckSettings
+    deadline: float
+    told: Callable[[Judgement], None] | None = None
+
+    async def run(self, message: Message, content: bytes) -> tuple[Judgement, Evidence]:
+        """What follows, and from what. Raises nothing."""
+        evidence = await self.runner.run(message, content)
+        authenticated = message.peer.user is not None
+        judgement = judge(evidence, self.settings, authenticated=authenticated)
+        if self.told is not None:
+            self.told(judgement)
+        return judgement, evidence
 
 
 @dataclass(frozen=True, slots=True)
 class Intake:
     """Takes messages. How long that may take is the conversation's to say.
 
-    `received` is told of every document that is safe.
+    Nothing is checked without an `examination`, and no report recognised without
+    `read_report`. The documents of refused mail are kept where `queues` has a place for
+    them, with the message if `keep_refused_bodies`. `received` is told of every document
+    that is safe.
     """
 
     builder: Builder
     queues: Queues
     output: Output
     received: ReceivedLog[Built] | None = None
+    examination: Examination | None = None
+    keep_refused_bodies: bool = False
+    read_report: ReadReport | None = None
 
     async def message(self, message: Message) -> Reply:
         """Make it safe and say so, or say why not. Closes the message's content."""
         try:
-            if hops(message.content.read()) > MOST_HOPS:
+            content = message.content.read()
+            if hops(content) > MOST_HOPS:
                 return self._refuse_loop(message)
-            documents = self.builder.build(message)
+            judgement, findings = _ACCEPTED, None
+            if self.examination is not None:
+                began = time.monotonic()
+                judgement, evidence = await self.examination.run(message, content)
+                findings = evidence.findings
+                if judgement.reply is not None:
+                    left = self.examination.deadline - (time.monotonic() - began)
+                    await self._turn_away(message, judgement, findings, left)
+                    return judgement.reply
+            report = await self._report(message, content)
+            del content
+            routes = self.routes(message.recipients, judgement, report)
+            documents = self.builder.build(
+                message, Notes(routes, findings, judgement.steps, report)
+            )
         except OSError as trouble:  # the spool cannot be read back
             log.error("spool.failed", id=message.peer.connection_id, reason=trouble.strerror)
             return reply.STORAGE_FULL
         finally:
             message.content.close()
-        answer = await self._publish(message, documents)
-        self._log(message, documents, answer)
+        answer = await self._publish(message, documents, routes)
+        self._log(message, documents, judgement, answer)
         if self.received is not None and answer.positive:
             self.received.note(documents)
         return answer
+
+    def routes(
+        self, recipients: Sequence[Recipient], judgement: Judgement, report: Report | None
+    ) -> list[Route]:
+        """Where the documents of a mail go that is not refused, one way for each recipient."""
+        if judgement.action == "quarantine":
+            return [self.queues.quarantined] * len(recipients)
+        is_report = report is not None
+        return [self.queues.route(each, report=is_report) for each in recipients]
 
     def _refuse_loop(self, message: Message) -> Reply:
         log.warning(
@@ -57,10 +128,51 @@ class Intake:
         )
         return reply.MAIL_LOOP
 
-    async def _publish(self, message: Message, documents: list[Built]) -> Reply:
-        publications = [self._publication(message, document) for document in documents]
+    async def _report(self, message: Message, content: bytes) -> Report | None:
+        """What the message reports to somebody who is local."""
+        if self.read_report is None or not any(each.local for each in message.recipients):
+            return None
+        sender = message.reverse_path
+        return await self.read_report(content, "" if sender is None else str(sender))
+
+    async def _turn_away(
+        self,
+        message: Message,
+        judgement: Judgement,
+        findings: Sequence[Finding],
+        seconds: float,
+    ) -> None:
+        """Note down that it is refused or put off, and keep its documents where they are wanted.
+
+        The client waits meanwhile, for no more than half of the `seconds` it has left.
+        """
+        _log_verdict(message, judgement)
+        way = self.queues.refused if judgement.action == "refuse" else None
+        if way is None:
+            return
+        routes = [way] * len(message.recipients)
         try:
-            await self.output.publish(publications)
+            documents = self.builder.build(
+                message, Notes(routes, findings, judgement.steps, body=self.keep_refused_bodies)
+            )
+            async with asyncio.timeout(min(_REFUSED_PATIENCE, seconds / 2)):
+                await self.output.publish(_publications(message, documents, routes))
+        except (Unavailable, Undeliverable, OSError) as trouble:
+            # TimeoutError is an OSError.
+            log.warning(
+                "refused.unsafe",
+                id=message.peer.connection_id,
+                transaction=message.transaction_id,
+                reason=str(trouble) or "no confirm in time",
+            )
+        except Exception:  # noqa: BLE001 - a bug of the output takes no refusal back
+            log.failure("refused.failed", id=message.peer.connection_id)
+
+    async def _publish(
+        self, message: Message, documents: list[Built], routes: Sequence[Route]
+    ) -> Reply:
+        try:
+            await self.output.publish(_publications(message, documents, routes))
         except (Unavailable, Undeliverable) as trouble:
             log.warning(
                 "message.unsafe",
@@ -76,27 +188,21 @@ class Intake:
             )
         )
 
-    def _publication(self, message: Message, document: Built) -> Publication:
-        return Publication(
-            queue=self.queues.route(document.recipient),
-            parts=document.parts,
-            message_id=document.message_id,
-            transaction_id=message.transaction_id,
-            dedupe=document.dedupe,
-            received=message.received,
-            priority=document.priority,
-        )
-
-    def _log(self, message: Message, documents: list[Built], answer: Reply) -> None:
+    def _log(
+        self, message: Message, documents: list[Built], judgement: Judgement, answer: Reply
+    ) -> None:
+        quarantined = judgement.action == "quarantine"
+        event = "message.quarantined" if quarantined else "message.taken"
         log.info(
-            "message.taken" if answer.positive else "message.refused",
+            event if answer.positive else "message.refused",
             id=message.peer.connection_id,
             transaction=message.transaction_id,
             sender=message.reverse_path or "<>",
             message=documents[0].message_id if len(documents) == 1 else None,
             recipients=len(documents),
             size=message.content.size,
-            rule=answer.rule or None,
+            rule=answer.rule or (judgement.rule if quarantined else None),
+            value=judgement.value if quarantined else None,
             reply=answer.code,
         )
         if len(documents) > 1 and log.wanted("debug"):
@@ -115,6 +221,38 @@ class Intake:
                 transaction=message.transaction_id,
                 fields=",".join(documents[0].rejected),
             )
+
+
+def _log_verdict(message: Message, judgement: Judgement) -> None:
+    log.info(
+        "message.refused" if judgement.action == "refuse" else "message.deferred",
+        id=message.peer.connection_id,
+        transaction=message.transaction_id,
+        sender=message.reverse_path or "<>",
+        recipients=len(message.recipients),
+        size=message.content.size,
+        rule=judgement.rule,
+        value=judgement.value,
+        reason=judgement.steps[-1].reason or None,
+        reply=None if judgement.reply is None else judgement.reply.code,
+    )
+
+
+def _publications(
+    message: Message, documents: Sequence[Built], routes: Sequence[Route]
+) -> list[Publication]:
+    return [
+        Publication(
+            queue=route.queue,
+            parts=document.parts,
+            message_id=document.message_id,
+            transaction_id=message.transaction_id,
+            dedupe=document.dedupe,
+            received=message.received,
+            priority=document.priority,
+        )
+        for document, route in zip(documents, routes, strict=True)
+    ]
 
 
 def discard(message: Message) -> Reply:

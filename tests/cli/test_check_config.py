@@ -58,7 +58,7 @@ def test_errors_warnings_and_notes_are_one_line_each_and_told_apart() -> None:
         QUIET + "smtp-maxsize: 32Q\noutput: null\nrabbitmq-qos: 5\n",
         "--rabbitmq-outage=store",
         "--application-log=",
-        environ={"MAILGW_SMTP_CHECK": "spf", "MAILGW_DAEMON": "no", "MAILGW_LOCK": ""},
+        environ={"MAILGW_SPOOL_DIRECTORY": "/s", "MAILGW_DAEMON": "no", "MAILGW_LOCK": ""},
     )
 
     assert done.exit_code == 2
@@ -68,7 +68,7 @@ def test_errors_warnings_and_notes_are_one_line_each_and_told_apart() -> None:
         "mailgw.conf:5: output: warning: accepts mail and drops it, for benchmarks only",
         "mailgw.conf:6: rabbitmq-qos: note: not applicable, only concerns sending",
         'command line: rabbitmq-outage: "store" is not available yet (try refuse)',
-        "environment: smtp-check: is not available yet (leave it empty)",
+        "environment: spool-directory: is not available yet (leave it empty)",
     ]
     assert done.stderr == "3 errors, 1 warning, 1 note\n"
 

@@ -72,14 +72,14 @@ def test_secrets_are_masked_wherever_they_come_from() -> None:
 
 
 def test_keys_without_use_here_are_shown_where_they_are_written() -> None:
-    found = rows(show("rabbitmq-qos: 5\nsmtp-check:\n"))
+    found = rows(show("rabbitmq-qos: 5\nspool-directory:\n"))
 
     assert found["rabbitmq-qos"] == [
         "5",
         "(empty)",
         "mailgw.conf:1 (not applicable, only concerns sending)",
     ]
-    assert found["smtp-check"] == ["(empty)", "(empty)", "mailgw.conf:2 (off)"]
+    assert found["spool-directory"] == ["(empty)", "(empty)", "mailgw.conf:2 (off)"]
 
 
 def test_json_holds_the_same() -> None:

@@ -37,7 +37,8 @@ KEYS_BY_FATE = {
         dsn-notify dsn-ret
         rabbitmq-address rabbitmq-verify rabbitmq-inbox rabbitmq-local rabbitmq-exchange
         rabbitmq-declare rabbitmq-durable rabbitmq-persistent rabbitmq-lazy rabbitmq-maxpriority
-        rabbitmq-encoding rabbitmq-throttle
+        rabbitmq-encoding rabbitmq-throttle rabbitmq-reports rabbitmq-refused
+        smtp-check smtp-auth-results spamassassin-host spamassassin-port
         server-id user lock daemon database-address database-ttl
         received-log-file received-log-format application-log
         dns-min-ttl dns-timeout dns-capacity
@@ -59,8 +60,7 @@ KEYS_BY_FATE = {
         dns-threads dns-getaddrinfo dns-interval dns-attempts dns-sockets dns-buffersize dns-rotate
     """,
     TO_COME: """
-        smtp-check smtp-auth-results spamassassin-host spamassassin-port rabbitmq-reports
-        rabbitmq-refused storage-address storage-policy storage-ttl storage-threads
+        storage-address storage-policy storage-ttl storage-threads
         storage-timeout storage-reschedule spool-directory spool-fail-directory spool-delay
         spool-remove spool-extract spool-open-files spool-threads
     """,
@@ -157,6 +157,10 @@ def test_what_the_file_says_is_what_runs(config: str, tmp_path: Path) -> None:
     assert "1.2.3.28" in settings.access.unmappable_ips
     assert settings.access.auth == "hardcoded://anna:sesame,bert:open"
     assert (settings.limits.connections, settings.limits.connections_in) == (100, 50)
+    assert settings.checks.check == ("spf", "dkim", "dmarc", "spam")
+    assert settings.checks.auth_results == ("local", "nonlocal")
+    assert settings.checks.spamassassin_host == "localhost"
+    assert (settings.broker.reports, settings.broker.refused) == ("reports", "refused")
     assert settings.local.ttl == 60
     assert settings.dns.timeout == 60
     assert settings.process.daemon

@@ -58,6 +58,35 @@ def test_a_sound_configuration_has_neither_errors_nor_warnings(texts: dict[str, 
 @pytest.mark.parametrize(
     ("texts", "error"),
     [
+        (
+            QUIET | {"smtp-check": "spf", "smtp-check-timeout": "30"},
+            "smtp-check-timeout: is not shorter than smtp-confirm-timeout",
+        ),
+        (
+            QUIET | {"smtp-check": "dkim", "smtp-confirm-timeout": "10"},
+            "smtp-check-timeout: is not shorter than smtp-confirm-timeout",
+        ),
+        (
+            QUIET | {"smtp-check": "spf", "smtp-reject": "spf,dmarc"},
+            "smtp-reject: dmarc is not checked (add it to smtp-check)",
+        ),
+        (
+            QUIET | {"smtp-check": "dmarc", "smtp-reject": "spf"},
+            "smtp-reject: spf is not checked",
+        ),
+        (
+            QUIET | {"smtp-quarantine": "spam", "rabbitmq-quarantine": "jail"},
+            "smtp-quarantine: spam is not checked",
+        ),
+        (
+            QUIET | {"smtp-check": "spam", "smtp-quarantine": "spam"},
+            "smtp-quarantine: there is no queue for it (set rabbitmq-quarantine)",
+        ),
+        (QUIET | {"smtp-defer": "temperror"}, "smtp-defer: nothing is checked"),
+        (
+            QUIET | {"smtp-check": "spam", "smtp-reject": "spam"},
+            "smtp-reject: spam is refused from no score on (set spam-reject-score, try 15)",
+        ),
         (QUIET | {"smtp-certificate": "mx.crt"}, "smtp-certificate: needs the private key"),
         (QUIET | {"smtp-key": "mx.key"}, "smtp-key: needs the certificate"),
         (QUIET | {"smtp-secure-port": "465"}, "smtp-secure-port: needs a certificate"),
@@ -384,3 +413,51 @@ def test_a_key_that_nobody_can_read_is_an_error() -> None:
     errors = found(Severity.ERROR, QUIET | {"smtp-certificate": "mx.crt", "smtp-key": "loop.key"})
 
     assert errors == ['smtp-key: "loop.key" cannot be read: Too many levels of symbolic links']
+
+
+CHECKED = QUIET | {"smtp-check": "spf,dkim,dmarc,arc,spam"}
+
+
+@pytest.mark.parametrize(
+    ("texts", "warning"),
+    [
+        (QUIET | {"smtp-auth-results": "local"}, "smtp-auth-results: nothing is checked"),
+        (CHECKED | {"rabbitmq-quarantine": "q"}, "rabbitmq-quarantine: nothing goes there"),
+        (CHECKED | {"rabbitmq-refused": "q"}, "rabbitmq-refused: nothing goes there"),
+        (
+            CHECKED | {"smtp-reject": "spf", "rabbitmq-refused": "inbox"},
+            "rabbitmq-refused: is where accepted mail goes",
+        ),
+        (CHECKED | {"spam-reject-score": "7"}, "spam-reject-score: has no effect without"),
+        (
+            CHECKED | {"spamassassin-timeout": "20"},
+            "spamassassin-timeout: is longer than smtp-check-timeout",
+        ),
+        (
+            QUIET | {"smtp-check": "dmarc", "arc-trusted": "list.test"},
+            "arc-trusted: has no effect without dmarc and arc",
+        ),
+    ],
+)
+def test_what_is_said_of_checks_and_has_no_effect_is_warned_about(
+    texts: dict[str, str], warning: str
+) -> None:
+    assert found(Severity.ERROR, texts) == []
+    assert [line.startswith(warning) for line in found(Severity.WARNING, texts)] == [True]
+
+
+def test_checks_with_all_their_consequences_are_sound() -> None:
+    texts = CHECKED | {
+        "smtp-auth-results": "local,nonlocal",
+        "smtp-reject": "dmarc,spf,spam",
+        "spam-reject-score": "15",
+        "smtp-quarantine": "dmarc,spam",
+        "rabbitmq-quarantine": "quarantine",
+        "rabbitmq-refused": "refused",
+        "rabbitmq-reports": "reports",
+        "smtp-defer": "temperror",
+        "arc-trusted": "list.test",
+    }
+
+    assert found(Severity.ERROR, texts) == []
+    assert found(Severity.WARNING, texts) == []

@@ -196,11 +196,10 @@ def test_a_usual_mistake_gets_its_own_hint(key: str, text: str, hint: str) -> No
 @pytest.mark.parametrize(
     ("key", "text"),
     [
-        ("smtp-check", "spf,dkim"),
-        ("smtp-auth-results", "local"),
         ("spool-directory", "/var/spool/mailerq"),
         ("storage-address", "s3://key:sesame@region/bucket"),
-        ("rabbitmq-refused", "refused"),
+        ("storage-policy", "all"),
+        ("queue-store-max", "1GB"),
     ],
 )
 def test_a_rule_that_would_not_be_obeyed_keeps_the_gateway_from_starting(
@@ -212,12 +211,12 @@ def test_a_rule_that_would_not_be_obeyed_keeps_the_gateway_from_starting(
 @pytest.mark.parametrize(
     ("key", "text"),
     [
-        ("smtp-check", ""),
+        ("spool-directory", ""),
         ("smtp-protection", ""),
         ("smtp-protection", "no"),
         ("storage-policy", "none"),
         ("spool-remove", "true"),
-        ("spamassassin-port", "783"),
+        ("storage-timeout", "20"),
     ],
 )
 def test_a_later_key_that_is_off_passes(key: str, text: str) -> None:
@@ -288,7 +287,7 @@ def test_a_bad_one_of_several_lines_is_told_with_its_own_line() -> None:
 
 def test_the_account_names_every_key_that_was_written() -> None:
     file = conf(
-        "smtp-port: 25\nrabbitmq-qos: 5\ndns-rotate: true\nsmtp-check:\nsmtp-maxsize: 32Q\n"
+        "smtp-port: 25\nrabbitmq-qos: 5\ndns-rotate: true\nspool-directory:\nsmtp-maxsize: 32Q\n"
     )
 
     account = [str(each) for each in read([file]).account if each.origin != "default"]
@@ -297,7 +296,7 @@ def test_the_account_names_every_key_that_was_written() -> None:
         "mailgw.conf:1: smtp-port: honoured",
         "mailgw.conf:2: rabbitmq-qos: note: not applicable, only concerns sending",
         "mailgw.conf:3: dns-rotate: note: no effect here, the resolver decides",
-        "mailgw.conf:4: smtp-check: honoured: off",
+        "mailgw.conf:4: spool-directory: honoured: off",
         'mailgw.conf:5: smtp-maxsize: "32Q" is not a size (try 32MB)',
     ]
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from mailgw.config import urls, values
 from mailgw.config.networks import networks
+from mailgw.config.sections.checks import score, spamd_host
 from mailgw.config.sections.document import extract
 from mailgw.config.sections.limits import Rate, rate
 from mailgw.config.values import BadValue
@@ -404,6 +405,72 @@ def test_a_shown_broker_address_has_no_password(text: str, shown: str) -> None:
     assert urls.mask_brokers(text) == shown
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", ()),
+        ("spf", ("spf",)),
+        ("spam, SPF;dkim,spf", ("spf", "dkim", "spam")),
+    ],
+)
+def test_words_come_in_one_order_and_once(text: str, words: tuple[str, ...]) -> None:
+    assert values.words("spf", "dkim", "spam")(text) == words
+
+
+@pytest.mark.parametrize("text", ["spf,arc", "spf dkim", "true"])
+def test_a_word_that_is_none_is_told_the_words(text: str) -> None:
+    with pytest.raises(BadValue) as bad:
+        values.words("spf", "dkim", "spam")(text)
+    assert bad.value.right == "try spf, dkim, spam"
+
+
+@pytest.mark.parametrize(
+    ("text", "host"),
+    [
+        ("localhost", "localhost"),
+        ("spamd.example.org", "spamd.example.org"),
+        ("192.0.2.1", "192.0.2.1"),
+        ("2001:DB8::1", "2001:db8::1"),
+        ("/run/spamd.sock", "/run/spamd.sock"),
+    ],
+)
+def test_spamd_is_at_a_host_or_a_socket(text: str, host: str) -> None:
+    assert spamd_host(text) == host
+
+
+@pytest.mark.parametrize("text", ["", "localhost:783", "spamd host", "run/spamd.sock"])
+def test_what_is_no_place_for_spamd_is_refused(text: str) -> None:
+    with pytest.raises(BadValue):
+        spamd_host(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "points"), [("", None), ("15", 15), ("7.5", 7.5), ("-1", -1), ("0", 0)]
+)
+def test_a_score_is_a_number_of_points(text: str, points: float | None) -> None:
+    assert score(text) == points
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "1e9", "7,5", "+5", "12345"])
+def test_what_is_no_score_is_refused(text: str) -> None:
+    with pytest.raises(BadValue):
+        score(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "domains"),
+    [("", ()), ("List.Example.org.; a.test,a.test", ("list.example.org", "a.test"))],
+)
+def test_domains_are_a_list_in_lower_case(text: str, domains: tuple[str, ...]) -> None:
+    assert values.domains(text) == domains
+
+
+@pytest.mark.parametrize("text", ["a@b.test", "*.a.test", "a..b", "-", "a" * 254])
+def test_what_is_no_domain_is_refused(text: str) -> None:
+    with pytest.raises(BadValue):
+        values.domains(text)
+
+
 @given(st.text())
 def test_no_text_makes_a_parser_raise_anything_but_a_bad_value(text: str) -> None:
     for parse in (
@@ -419,6 +486,10 @@ def test_no_text_makes_a_parser_raise_anything_but_a_bad_value(text: str) -> Non
         values.pause,
         values.seconds,
         values.zones,
+        values.domains,
+        values.words("spf", "dkim"),
+        score,
+        spamd_host,
         values.endpoints,
         values.user,
         values.logs,

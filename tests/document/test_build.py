@@ -52,6 +52,7 @@ def test_a_plain_mail_has_exactly_the_documented_properties() -> None:
             "remote-port": 40112,
             "secure": False,
         },
+        "decision": [],
         "dedupe": built.dedupe,
         "mime-size": len(MAIL),
         "mime-sha256": hashlib.sha256(MAIL).hexdigest(),

@@ -24,6 +24,9 @@ DOCUMENT: dict[str, Any] = {
         "remote-port": 40112,
         "secure": False,
     },
+    "decision": [
+        {"step": "queue", "verdict": "inbox", "key": "rabbitmq-inbox", "value": "inbox", "ms": 0}
+    ],
     "dedupe": "0" * 64,
     "mime-size": 2,
     "mime-sha256": "f" * 64,
@@ -48,6 +51,11 @@ def test_the_schema_is_one_itself_and_names_its_version() -> None:
         {"nextattempt": {"time": "2024-05-01 08:15:42"}, "smarthost": {"port": 25}},
         {"dsn": {"notify": "NEVER"}, "priority": 255, "mime-encoding": "base64"},
         {"envelope": ""},
+        {"checks": []},
+        {"checks": [{"spf": "pass", "smtp.mailfrom": "a@b.test"}, {"spam": "fail", "score": 7.5}]},
+        {"checks": [{"spam": "pass", "symbols": ["ALL_TRUSTED"]}]},
+        {"report": {"type": "dsn", "recipients": [], "total-recipients": 0}},
+        {"decision": []},
     ],
 )
 def test_a_document_is_valid(more: dict[str, Any]) -> None:
@@ -73,6 +81,11 @@ def test_a_document_is_valid(more: dict[str, Any]) -> None:
         {"connection": {"remote-ip": "198.51.100.7"}},
         {"smarthost": {"port": "25"}},
         {"nextattempt": {}},
+        {"checks": "pass"},
+        {"checks": [{"spf": "maybe"}]},
+        {"report": {"type": "letter"}},
+        {"report": True},
+        {"decision": [{"step": "queue"}]},
     ],
 )
 def test_what_is_no_document_is_not_valid(wrong: dict[str, Any]) -> None:
@@ -106,6 +119,10 @@ def test_the_table_has_a_row_for_every_property() -> None:
         "| `nextattempt.time` | string | where it applies |",
         "| `ips` | array of string | where it applies |",
         "| `inlinecss` | boolean | where it applies |",
+        "| `checks` | array of object | where it applies |",
+        "| `decision` | array of object | always |",
+        "| `decision[].key` | string | always |",
+        "| `report` | object | where it applies |",
     ):
         assert row in table
     assert all(line.count("|") == 5 for line in table.splitlines())

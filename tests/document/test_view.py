@@ -8,9 +8,12 @@ from datetime import UTC, datetime
 import pytest
 
 from mailgw.config.sections.document import Extract
-from mailgw.document.build import Builder, Built
+from mailgw.document.build import NOTHING_KNOWN, Builder, Built, Notes
 from mailgw.document.view import reader
+from mailgw.mail.decision import Route, Step
+from mailgw.mail.finding import Finding
 from mailgw.mail.peer import Peer, Tls
+from mailgw.mail.report import DeliveryReport
 from mailgw.mail.spool import Spool
 from mailgw.mail.transaction import Message, Recipient
 from mailgw.observe.template import UnknownName
@@ -24,13 +27,13 @@ HEADERS = (
 )
 
 
-def built(content: bytes = HEADERS) -> Built:
+def built(content: bytes = HEADERS, notes: Notes = NOTHING_KNOWN) -> Built:
     spool = Spool(1_000_000)
     spool.write(content)
     received = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-    recipient = Recipient(Address("bob", "ours.test"), notify="NEVER")
+    recipient = Recipient(Address("bob", "ours.test"), local=True, notify="NEVER")
     message = Message("1abc", PEER, Address("joe", "there.test"), (recipient,), spool, received)
-    [document] = Builder("mx.ours.test", Extract()).build(message)
+    [document] = Builder("mx.ours.test", Extract()).build(message, notes)
     spool.close()
     return document
 
@@ -69,8 +72,36 @@ def test_what_is_not_there_is_none(path: str) -> None:
         ("connection.remote_pi", "there is no remote_pi in it"),
         ("recipient.domain", "there is no domain in it"),
         ("connections.remote_ip", "a document has no connections"),
+        ("report.error", "report is told in a word"),
+        ("checks.spf", "checks is told in a word"),
+        ("decision.step", "decision is told in a word"),
     ],
 )
 def test_a_name_that_stands_for_nothing_is_told(path: str, complaint: str) -> None:
     with pytest.raises(UnknownName, match=complaint):
         reader(tuple(path.split(".")))
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("report", "dsn"),
+        ("report.type", "dsn"),
+        ("checks", ["spf=pass", "dkim=none"]),
+        ("decision", ["spf=pass", "queue=reports"]),
+    ],
+)
+def test_what_has_many_parts_is_told_in_a_word_each(path: str, value: object) -> None:
+    notes = Notes(
+        [Route("r", Step("queue", "reports", "rabbitmq-reports", "r"))],
+        [Finding("spf", "pass", members=(("smtp.helo", "x"),)), Finding("dkim", "none")],
+        [Step("spf", "pass", "smtp-check", "spf")],
+        DeliveryReport(recipients=[], total_recipients=0),
+    )
+
+    assert reader(tuple(path.split(".")))(built(notes=notes)) == value
+
+
+@pytest.mark.parametrize("path", ["report", "report.type", "checks"])
+def test_without_checks_and_reports_there_is_no_word_for_them(path: str) -> None:
+    assert not reader(tuple(path.split(".")))(built())

@@ -28,6 +28,9 @@ class Settings:
     address: tuple[str, ...]
     inbox: str
     local: str = ""
+    reports: str = ""
+    quarantine: str = ""
+    refused: str = ""
     verify: bool = True
     exchange: str = ""
     declare: bool = True

@@ -9,6 +9,7 @@ import pytest
 from broker_tools import Settings, channel, document, fresh, opened, take
 
 from mailgw.outlets.amqp import Amqp
+from mailgw.outlets.amqp_queues import queue_names
 from mailgw.plugins import Unavailable
 from rabbitmq import RabbitMQ, eventually
 
@@ -137,3 +138,16 @@ async def test_a_return_is_logged_once_a_queue_and_not_once_a_mail(
         await eventually(lambda: "amqp.returned" in caplog.text, "the log tells")
 
     assert caplog.text.count("amqp.returned") == 1
+
+
+def test_the_queues_of_reports_and_verdicts_are_ours_too_and_each_once() -> None:
+    settings = Settings(
+        address=("amqp://127.0.0.1/",),
+        inbox="inbox",
+        local="local",
+        reports="reports",
+        quarantine="jail",
+        refused="jail",
+    )
+
+    assert queue_names(settings) == ("inbox", "local", "reports", "jail")

@@ -21,6 +21,8 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "serve": ("mailgw.cli.serve", "Run the gateway in the foreground."),
         "check-config": ("mailgw.cli.check_config", "Validate the configuration, bind nothing."),
         "show-config": ("mailgw.cli.show_config", "Show every key and where its value is from."),
+        "doctor": ("mailgw.cli.doctor", "Look at what surrounds it, or at a domain's records."),
+        "explain": ("mailgw.cli.explain", "Say what would become of a mail, and why."),
         "consume": ("mailgw.cli.consume", "Print the documents in a queue, one a line."),
         "locals": ("mailgw.cli.locals", "List, change and try the local addresses."),
         "schema": ("mailgw.cli.schema", "Print the JSON Schema of the documents."),

@@ -137,7 +137,9 @@ def _no_key(_: click.Context, __: click.Parameter, value: str | None) -> None:
 
 
 def _take_options(function: Callable[P, R]) -> Callable[P, R]:
-    for key in KNOWN:
+    # An option of the command's own goes before a key of that name.
+    own = {option for each in getattr(function, "__click_params__", ()) for option in each.opts}
+    for key in (each for each in KNOWN if f"--{each}" not in own):
         function = click.option(
             f"--{key}",
             # Not the key itself: a command may have a parameter of that name.

@@ -18,6 +18,7 @@ from mailgw.config.declare import Key, declared
 from mailgw.config.finding import ConfigError, Finding, Severity
 from mailgw.config.sections.access import AccessSettings
 from mailgw.config.sections.broker import BrokerSettings
+from mailgw.config.sections.checks import CheckSettings
 from mailgw.config.sections.dns import DnsSettings
 from mailgw.config.sections.document import DocumentSettings
 from mailgw.config.sections.extensions import ExtensionSettings
@@ -59,6 +60,7 @@ SECTIONS: tuple[type, ...] = (
     AccessSettings,
     LimitSettings,
     LocalSettings,
+    CheckSettings,
     DocumentSettings,
     BrokerSettings,
     StoreSettings,
@@ -91,6 +93,7 @@ class Settings:
     access: AccessSettings = field(default_factory=AccessSettings)
     limits: LimitSettings = field(default_factory=LimitSettings)
     local: LocalSettings = field(default_factory=LocalSettings)
+    checks: CheckSettings = field(default_factory=CheckSettings)
     document: DocumentSettings = field(default_factory=DocumentSettings)
     broker: BrokerSettings = field(default_factory=BrokerSettings)
     store: StoreSettings = field(default_factory=StoreSettings)
@@ -211,6 +214,7 @@ def read(
         access=_build(AccessSettings, texts),
         limits=_build(LimitSettings, texts),
         local=_build(LocalSettings, texts),
+        checks=_build(CheckSettings, texts),
         document=_build(DocumentSettings, texts),
         broker=_build(BrokerSettings, texts),
         store=_build(StoreSettings, texts),

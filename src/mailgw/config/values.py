@@ -166,6 +166,20 @@ def dsn_notify(text: str) -> str:
     return ",".join(dict.fromkeys(words))
 
 
+def words(*choices: W) -> Callable[[str], tuple[W, ...]]:
+    """Any of `choices`, separated by commas or `;`, in the order of the choices; empty is none."""
+
+    def parse(text: str) -> tuple[W, ...]:
+        written = {part.lower() for part in parts(text, "[;,]")}
+        if not written <= set(choices):
+            raise BadValue(
+                "holds something that is not one of its words", f"try {', '.join(choices)}"
+            )
+        return tuple(choice for choice in choices if choice in written)
+
+    return parse
+
+
 def path(text: str) -> Path | None:
     """A file; empty is None. A relative one starts at the working directory."""
     return Path(text) if text else None
@@ -215,6 +229,14 @@ def zones(text: str) -> tuple[str, ...]:
         # 32 labels and more go in front: the reversed address, at most 64 octets of it.
         if not each or len(each) > 190 or not _HOSTNAME.fullmatch(each):
             raise BadValue("is not a list of domain names", "try zen.example.org, bl.example.net")
+    return tuple(dict.fromkeys(found))
+
+
+def domains(text: str) -> tuple[str, ...]:
+    """Domain names in lower case, separated by commas or `;`; empty is none."""
+    found = [part.lower().removesuffix(".") for part in parts(text, "[;,]")]
+    if any(len(each) > 253 or not _HOSTNAME.fullmatch(each) for each in found):
+        raise BadValue("is not a list of domain names", "try example.org, example.net")
     return tuple(dict.fromkeys(found))
 
 

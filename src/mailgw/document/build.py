@@ -2,28 +2,56 @@
 
 Laws: `mime` gives back the message octet by octet, whatever was in it. What the
 recipients share is read, hashed and escaped once; a recipient adds its own few
-properties. Nothing here waits or raises because of what a stranger sent.
+properties. Where an Authentication-Results field is for local recipients alone, or for
+the others alone, there are two messages, and each is made once. Nothing here waits or
+raises because of what a stranger sent.
 """
 
 from __future__ import annotations
 
 import hashlib
 from binascii import b2a_base64
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from mailgw.document.addresses import ANY, Outgoing
 from mailgw.document.extract import Policy, extract
-from mailgw.document.schema import Connection, Document, Dsn, Requested
+from mailgw.document.schema import CheckResult, Connection, Document, Dsn, Requested, Step
+from mailgw.mail import decision
+from mailgw.mail.authentication import results_field, without_ours
+from mailgw.mail.finding import Finding
 from mailgw.mail.peer import Peer
+from mailgw.mail.report import Report
 from mailgw.mail.trace import received_field
 from mailgw.mail.transaction import Message, Recipient
 
 _encoder = msgspec.json.Encoder()
 _MIME_FOLLOWS = Raw(b"")
+_NO_MIME = b'""'
+
+
+class Notes(NamedTuple):
+    """What is known of a message, and has a place in its documents.
+
+    `findings` is None where nothing was checked. `steps` are those that led to the
+    `routes`, of which there is one for each recipient, or none where nobody asks. `report`
+    is for the documents of local recipients. Without `body` the message is left out, and
+    its size and digest still say what it was.
+    """
+
+    routes: Sequence[decision.Route] = ()
+    findings: Sequence[Finding] | None = None
+    steps: Sequence[decision.Step] = ()
+    report: Report | None = None
+    body: bool = True
+
+
+NOTHING_KNOWN = Notes()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +96,9 @@ class Builder:
 
     `hostname` is ours, `policy` says whose x-mq-* fields count, `received` puts a
     Received field on top of every message, `outgoing` names the addresses to send from
-    for mail that brings none; `notify` and `ret` go into its dsn likewise.
+    for mail that brings none; `notify` and `ret` go into its dsn likewise. `results` are
+    the classes of recipients, "local" and "nonlocal", whose message has our
+    Authentication-Results field, and none that only says it were ours.
     """
 
     def __init__(
@@ -80,14 +110,19 @@ class Builder:
         outgoing: Outgoing = ANY,
         notify: str = "",
         ret: str = "",
+        results: Collection[str] = (),
     ) -> None:
         self._hostname = hostname
         self._policy = policy
         self._received = received
         self._outgoing = outgoing
         self._dsn = Dsn(notify=notify or UNSET, ret=ret or UNSET)
+        # By whether a recipient is local.
+        self._results = ("nonlocal" in results, "local" in results)
+        # There are as many as there are queues in the configuration.
+        self._last_steps: dict[decision.Route, Step] = {}
 
-    def build(self, message: Message) -> list[Built]:
+    def build(self, message: Message, notes: Notes = NOTHING_KNOWN) -> list[Built]:
         """Make one document for each recipient, in their order.
 
         The message ids are the transaction id and the number of the recipient. Raises
@@ -96,8 +131,7 @@ class Builder:
         content = message.content.read()
         digest = hashlib.sha256(content).hexdigest()
         found = extract(content, message.peer, self._policy)
-        published = self._trace(found.content, message)
-        mime = _mime(published, digest if published is content else None)
+        mimes: dict[bool, _Mime] = {}
         connection = _connection(message.peer)
         reverse_path = "" if message.reverse_path is None else _clean(str(message.reverse_path))
         envelope = reverse_path if found.envelope is None else found.envelope
@@ -105,12 +139,21 @@ class Builder:
         requested = self._with_ips(found.requested, message.peer)
         appendix = _appendix(requested, found.custom)
         priority = None if found.requested.priority is UNSET else found.requested.priority
+        checks = UNSET if notes.findings is None else [_check(each) for each in notes.findings]
+        decided = [_step(each) for each in notes.steps] if notes.steps else []
+        routes = notes.routes
 
         built = []
         for number, recipient in enumerate(message.recipients, 1):
             address = _clean(str(recipient.address))
             message_id = f"{message.transaction_id}r{number}"
             dedupe = _dedupe(reverse_path, address, digest)
+            marked = self._results[recipient.local]
+            mime = mimes.get(marked)
+            if mime is None:
+                published = self._published(found.content, message, notes, marked=marked)
+                known = digest if published is content else None
+                mime = mimes[marked] = _mime(published, known, body=notes.body)
             document = Document(
                 message_id=message_id,
                 transaction_id=message.transaction_id,
@@ -120,6 +163,9 @@ class Builder:
                 recipient=address,
                 connection=connection,
                 dsn=_dsn(message, recipient, found.dsn, self._dsn),
+                checks=checks,
+                decision=[*decided, self._last_step(routes[number - 1])] if routes else decided,
+                report=notes.report if notes.report is not None and recipient.local else UNSET,
                 dedupe=dedupe,
                 mime_size=mime.size,
                 mime_sha256=mime.sha256,
@@ -149,31 +195,71 @@ class Builder:
             return requested
         return msgspec.structs.replace(requested, ips=list(ips))
 
-    def _trace(self, content: bytes, message: Message) -> bytes:
+    def _last_step(self, route: decision.Route) -> Step:
+        step = self._last_steps.get(route)
+        if step is None:
+            step = self._last_steps[route] = _step(route.step)
+        return step
+
+    def _published(self, content: bytes, message: Message, notes: Notes, *, marked: bool) -> bytes:
+        """The message with our fields on top, the results first (RFC 8601 4)."""
+        if marked:
+            content = without_ours(content, self._hostname)
         # A message that begins with a blank would continue our field with its own text.
-        if not self._received or content.startswith((b" ", b"\t")):
+        if content.startswith((b" ", b"\t")):
             return content
-        return (
-            received_field(
+        if self._received:
+            received = received_field(
                 self._hostname,
                 message.peer,
                 message.transaction_id,
                 message.received,
                 smtputf8=message.smtputf8,
             )
-            + content
-        )
+            content = received + content
+        if marked:
+            findings = notes.findings or ()
+            content = results_field(self._hostname, findings, smtputf8=message.smtputf8) + content
+        return content
 
 
-def _mime(content: bytes, sha256: str | None) -> _Mime:
+def _mime(content: bytes, sha256: str | None, *, body: bool) -> _Mime:
     """Encode the message once; `sha256` is its digest, where that is known already."""
     sha256 = sha256 or hashlib.sha256(content).hexdigest()
+    if not body:
+        return _Mime(_NO_MIME, UNSET, len(content), sha256)
     try:
         text = content.decode()
     except UnicodeDecodeError:
         encoded = b2a_base64(content, newline=False)
         return _Mime(b'"%b"' % encoded, "base64", len(content), sha256)
     return _Mime(_encoder.encode(text), UNSET, len(content), sha256)
+
+
+def _check(finding: Finding) -> CheckResult:
+    """A finding as MailerQ's consumers know it: the check is a name, and its verdict the value."""
+    result: CheckResult = {finding.check: finding.verdict}
+    for name, value in finding.members:
+        if isinstance(value, str):
+            result[_clean(name)] = _clean(value)
+        elif isinstance(value, bool | int | float):
+            result[_clean(name)] = value
+        else:
+            result[_clean(name)] = [_clean(each) for each in value]
+    if finding.reason:
+        result["reason"] = _clean(finding.reason)
+    return result
+
+
+def _step(step: decision.Step) -> Step:
+    return Step(
+        step=step.step,
+        verdict=step.verdict,
+        key=step.key,
+        value=step.value,
+        ms=round(step.milliseconds, 3),
+        reason=step.reason or UNSET,
+    )
 
 
 def _appendix(requested: Requested, custom: dict[str, str]) -> bytes:

@@ -8,10 +8,13 @@ is declared here is never written by a custom header.
 from __future__ import annotations
 
 import inspect
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
+
+from mailgw.mail import finding
+from mailgw.mail.report import Report
 
 SCHEMA_VERSION = 1
 
@@ -29,6 +32,14 @@ Identifier = Annotated[str, Meta(pattern=_IDENTIFIER)]
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Count = Annotated[int, Meta(ge=0)]
 Priority = Annotated[int, Meta(ge=0, le=255)]
+Milliseconds = Annotated[float, Meta(ge=0)]
+
+_VERDICT = {"type": "string", "enum": list(get_args(finding.Verdict))}
+# An object for each result: the check is a name in it, and the verdict what it has.
+CheckResult = Annotated[
+    dict[str, str | bool | int | float | list[str]],
+    Meta(extra_json_schema={"properties": dict.fromkeys(get_args(finding.Check), _VERDICT)}),
+]
 
 
 class Connection(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
@@ -112,6 +123,23 @@ class Requested(msgspec.Struct, frozen=True, kw_only=True):
     smarthost: Smarthost | UnsetType = UNSET
 
 
+class Step(msgspec.Struct, frozen=True, kw_only=True):
+    """One step of how it was decided what becomes of the mail, with the rule that decided."""
+
+    step: Annotated[str, Meta(description="A check, verdict, or queue.")]
+    verdict: Annotated[
+        str,
+        Meta(
+            description="What came out: the word of the check; accept, quarantine or refuse; or "
+            "inbox, local, reports, quarantine or refused."
+        ),
+    ]
+    key: Annotated[str, Meta(description="The key of the configuration that decided.")]
+    value: Annotated[str, Meta(description="Its value, or what of it decided.")]
+    ms: Annotated[Milliseconds, Meta(description="How long it took, in milliseconds.")]
+    reason: Annotated[Text, Meta(description="More about it, in one line.")] = UNSET
+
+
 class Document(Requested, frozen=True, kw_only=True, rename="kebab"):
     """One received message for one recipient.
 
@@ -134,6 +162,20 @@ class Document(Requested, frozen=True, kw_only=True, rename="kebab"):
     recipient: Annotated[str, Meta(description="One recipient: RCPT TO.")]
     connection: Connection
     dsn: Dsn | UnsetType = UNSET
+    checks: Annotated[
+        list[CheckResult] | UnsetType,
+        Meta(
+            description="What the checks found, where smtp-check is set: an object for each "
+            'result, {"spf": "pass", "smtp.mailfrom": "a@b.example"}.'
+        ),
+    ] = UNSET
+    decision: Annotated[
+        list[Step], Meta(description="Which rule decided what, in the order of the steps.")
+    ]
+    report: Annotated[
+        Report | UnsetType,
+        Meta(description="What a report says, where rabbitmq-reports is set; see Reports."),
+    ] = UNSET
     dedupe: Annotated[
         Digest,
         Meta(description="The same for the same envelope and bytes, also when sent again."),
@@ -151,7 +193,8 @@ class Document(Requested, frozen=True, kw_only=True, rename="kebab"):
     mime: Annotated[
         msgspec.Raw,
         Meta(
-            description="The message, octet by octet, less the x-mq-* fields.",
+            description="The message, octet by octet, less the x-mq-* fields. Empty where mail "
+            "was refused, unless refused-body is true.",
             extra_json_schema={"type": "string"},
         ),
     ]
@@ -179,6 +222,10 @@ def _schema() -> dict[str, Any]:
     definitions = msgspec.json.schema(Document)["$defs"]
     for definition in definitions.values():
         definition["description"] = inspect.cleandoc(definition["description"])
+        # What tells the variants of a report apart; msgspec has no place to describe it.
+        kind = definition["properties"].get("type", {})
+        if "enum" in kind:
+            kind.setdefault("description", "Of which kind the report is.")
     document = definitions.pop(Document.__name__)
     # What is always there comes first, as it does in the documents.
     requested = Requested.__struct_fields__
@@ -198,16 +245,20 @@ def _rows(
 ) -> list[str]:
     rows: list[str] = []
     for name, declared in schema["properties"].items():
-        reference = declared.get("$ref", "").rpartition("/")[2]
-        target = definitions.get(reference, declared)
-        kind = target["type"]
-        if kind == "array":
-            kind = f"array of {target['items']['type']}"
+        item = declared.get("items", {}) if declared.get("type") == "array" else declared
+        reference = item.get("$ref", "").rpartition("/")[2]
+        target = definitions.get(reference, item)
+        # The variants of a report are a chapter of their own.
+        kind = target.get("type", "object")
+        if item is not declared:
+            kind = f"array of {kind}"
+            target = declared if "description" in declared else target
         required = always and name in schema["required"]
         present = "always" if required else "where it applies"
         # The first paragraph, on one line: a table cell holds no line ends.
         meaning = " ".join(target["description"].split("\n\n")[0].split())
         rows.append(f"| `{prefix}{name}` | {kind} | {present} | {meaning} |")
         if reference:
-            rows.extend(_rows(target, definitions, f"{prefix}{name}.", required))
+            inner = f"{prefix}{name}{'[]' if item is not declared else ''}."
+            rows.extend(_rows(definitions[reference], definitions, inner, required))
     return rows

@@ -25,7 +25,11 @@ def reader(path: tuple[str, ...]) -> Callable[[Built], object]:
     """
     if path in _NEVER:
         raise UnknownName("is never logged")
+    if path in _OWN_WORDS:
+        return _OWN_WORDS[path]
     name = path[0]
+    if (name,) in _OWN_WORDS:
+        raise UnknownName(f"is not known: {name} is told in a word (try $json.{name})")
     if name not in Document.__struct_fields__:
         if len(path) > 1:
             raise UnknownName(f"is not known: a document has no {name} with properties")
@@ -34,6 +38,32 @@ def reader(path: tuple[str, ...]) -> Callable[[Built], object]:
     if name in Requested.__struct_fields__:
         return lambda built: _walk(built.requested, path)
     return lambda built: _walk(built.document, path)
+
+
+def _report_type(built: Built) -> object:
+    report = built.document.report
+    return None if report is UNSET else report.__struct_config__.tag
+
+
+def _checks(built: Built) -> object:
+    checks = built.document.checks
+    if checks is UNSET:
+        return None
+    # The first member of each is the check with its verdict.
+    return [f"{name}={verdict}" for name, verdict in (next(iter(each.items())) for each in checks)]
+
+
+def _decision(built: Built) -> object:
+    return [f"{each.step}={each.verdict}" for each in built.document.decision]
+
+
+# What has no one value: said in a word each.
+_OWN_WORDS: dict[tuple[str, ...], Callable[[Built], object]] = {
+    ("report",): _report_type,
+    ("report", "type"): _report_type,
+    ("checks",): _checks,
+    ("decision",): _decision,
+}
 
 
 def _check(path: tuple[str, ...]) -> None:

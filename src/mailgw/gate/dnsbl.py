@@ -43,7 +43,7 @@ class Blocklists:
     """The lists of `smtp-dnsbl`. With `refuse` false a listed client is only logged.
 
     Clients in `exempt`, and those that are not of the public internet, are not asked
-    about: no list can know them.
+    about: no list can know them. The resolver is closed by whoever made it.
     """
 
     def __init__(
@@ -89,9 +89,6 @@ class Blocklists:
             for each in asked:
                 each.cancel()
         return None
-
-    async def close(self) -> None:
-        await self._resolver.close()
 
     async def _has(self, zone: _Zone, peer: Peer) -> str | None:
         """The zone's name, if it lists the client."""

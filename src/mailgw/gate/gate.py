@@ -107,8 +107,6 @@ class Gate:
         """Let go of what the look-ups opened; clients that stay may not find it any more."""
         if self.logins is not None:
             await self.logins.close()
-        if self.blocklists is not None:
-            await self.blocklists.close()
         if isinstance(self.locals, Locals):
             await self.locals.close()
 

@@ -30,6 +30,7 @@ from mailgw.outlets.amqp_connection import (
     is_blocked,
     link_of,
     read_addresses,
+    usual_limit,
     version_of,
 )
 from mailgw.outlets.amqp_frames import Framer, compress
@@ -41,9 +42,7 @@ from mailgw.smtp.reply import Reply
 
 log = logging.getLogger("mailgw.amqp")
 
-# RabbitMQ's max_message_size: 16 MiB by default since 4.0, 128 MiB before. It cannot be
-# asked for; a larger message costs everybody the channel.
-_LIMIT, _LIMIT_BEFORE_4 = 16 * 1024 * 1024, 128 * 1024 * 1024
+# What stays below the broker's limit: a larger message costs everybody the channel.
 _MARGIN = 4096
 _LIMIT_IN_TEXT = re.compile(r"larger than configured max size (\d+)")
 # Octets of one transaction that may wait for their confirms at once.
@@ -75,7 +74,7 @@ class Amqp:
         self._confirm_timeout = confirm_timeout
         self._connect_timeout = connect_timeout
         self._max_message = max_message
-        self._limit = max_message or _LIMIT_BEFORE_4 - _MARGIN
+        self._limit = max_message or usual_limit(()) - _MARGIN
         self._backoff = backoff or Backoff()
         self._watch_interval = watch
         self._learned: int | None = None
@@ -351,7 +350,7 @@ class Amqp:
 
     def _choose_limit(self, link: Link) -> None:
         if self._max_message is None:
-            usual = (_LIMIT_BEFORE_4 if version_of(link) < (4,) else _LIMIT) - _MARGIN
+            usual = usual_limit(version_of(link)) - _MARGIN
             self._limit = min(usual, self._learned or usual)
 
 

@@ -31,6 +31,8 @@ from aiormq.exceptions import (
 # How soon a broker that stands still is noticed: after three of these (seconds).
 _HEARTBEAT = 10
 _CLOSE_LIMIT = 5.0
+# RabbitMQ's max_message_size: 16 MiB by default since 4.0, 128 MiB before.
+_LIMIT, _LIMIT_BEFORE_4 = 16 * 1024 * 1024, 128 * 1024 * 1024
 
 # The libraries speak of every attempt and every closed socket. This room says it once
 # per change, and without a traceback.
@@ -49,6 +51,12 @@ class BrokerSettings(Protocol):
     def inbox(self) -> str: ...
     @property
     def local(self) -> str: ...
+    @property
+    def reports(self) -> str: ...
+    @property
+    def quarantine(self) -> str: ...
+    @property
+    def refused(self) -> str: ...
     @property
     def exchange(self) -> str: ...
     @property
@@ -177,6 +185,14 @@ def version_of(link: Link) -> tuple[int, ...]:
             break
         numbers.append(int(part))
     return tuple(numbers)
+
+
+def usual_limit(version: tuple[int, ...]) -> int:
+    """The largest message that a broker takes, in octets, where nobody chose another limit.
+
+    It cannot be asked for.
+    """
+    return _LIMIT_BEFORE_4 if version < (4,) else _LIMIT
 
 
 def _reason(error: BaseException) -> str:

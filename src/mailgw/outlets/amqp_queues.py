@@ -26,7 +26,14 @@ log = logging.getLogger("mailgw.amqp")
 
 def queue_names(settings: BrokerSettings) -> tuple[str, ...]:
     """The queues that are ours to declare, each once."""
-    return tuple(dict.fromkeys(name for name in (settings.inbox, settings.local) if name))
+    names = (
+        settings.inbox,
+        settings.local,
+        settings.reports,
+        settings.quarantine,
+        settings.refused,
+    )
+    return tuple(dict.fromkeys(name for name in names if name))
 
 
 def queue_arguments(settings: BrokerSettings) -> dict[str, str | int]:

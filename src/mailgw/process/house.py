@@ -9,35 +9,54 @@ from __future__ import annotations
 import functools
 import socket
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Protocol
 
+from mailgw.checks.runner import runner_of
+from mailgw.checks.verdict import Judgement
 from mailgw.config.sections.access import AccessSettings
 from mailgw.config.settings import Settings
 from mailgw.config.urls import file_of
 from mailgw.document.addresses import Outgoing
 from mailgw.document.build import Builder
-from mailgw.gate.credentials import Authenticator, Hardcoded
+from mailgw.gate.credentials import Authenticator, BadLogins, Hardcoded
 from mailgw.gate.door import Door
 from mailgw.gate.gate import Gate
 from mailgw.gate.guesses import Guesses
 from mailgw.gate.locals import Locals, Sources
 from mailgw.gate.rates import Alone, Counters, MessageRate
-from mailgw.intake import Intake, discard
+from mailgw.gate.recipients import BadLocalAddresses
+from mailgw.intake import Examination, Intake, ReadReport, discard
 from mailgw.mail.identifiers import Identifiers
 from mailgw.mail.transaction import Message
 from mailgw.outlets.null import Null
 from mailgw.outlets.router import Queues
 from mailgw.outlets.store import Store
-from mailgw.plugins import Output
+from mailgw.plugins import BadExtension, Output
 from mailgw.process.extensions import Extensions
 from mailgw.process.logs import received_log_of
 from mailgw.smtp.extensions import Rules
 from mailgw.smtp.reply import Reply
-from mailgw.wire.house import House, Now
-from mailgw.wire.tls import server_context
+from mailgw.wire.house import Closer, House, Now
+from mailgw.wire.tls import BadCertificate, server_context
 
 if TYPE_CHECKING:
+    from mailgw.dns import Resolver
     from mailgw.gate.dnsbl import Blocklists
+
+
+# What `house_of` raises, each of them one line about one key.
+TROUBLES = (BadCertificate, BadExtension, BadLocalAddresses, BadLogins)
+
+
+class Witness(Protocol):
+    """Who looks on while a house serves, and changes nothing."""
+
+    def beside(self, resolver: Resolver) -> Resolver:
+        """The resolver that is used instead; it gives the same answers."""
+
+    def judged(self, judgement: Judgement) -> None:
+        """What follows from the checks of a message."""
 
 
 def output_of(settings: Settings) -> Output:
@@ -59,12 +78,11 @@ def house_of(
     output: Output,
     identifiers: Identifiers,
     counters: Counters | None = None,
+    witness: Witness | None = None,
 ) -> House:
-    """Everything a listener needs.
+    """Everything a listener needs. Raises TROUBLES.
 
-    Raises BadCertificate, BadExtension, BadLocalAddresses or BadLogins.
-
-    What it opens while it serves ends with `house.gate.close()`.
+    What it opens while it serves ends with `house.close()`.
     """
     hostname = settings.listen.hostname or _system_name()
     counters = Alone() if counters is None else counters
@@ -74,6 +92,12 @@ def house_of(
     local = settings.local
     locals_ = Locals.load(Sources(local.addresses, local.database), local.ttl)
     extensions = Extensions.of(settings.extensions)
+    resolver = _resolver(settings)
+    if resolver is not None and witness is not None:
+        resolver = witness.beside(resolver)
+    examination = _examination(settings, hostname, resolver)
+    if examination is not None and witness is not None:
+        examination = replace(examination, told=witness.judged)
     rules = Rules(
         hostname=hostname,
         max_size=settings.smtp.maxsize,
@@ -86,8 +110,8 @@ def house_of(
         courtesies=extensions.reply_to_all,
     )
     gate, intake = extensions.around(
-        _gate(settings, hostname, output, counters, locals_),
-        _intake(settings, hostname, output),
+        _gate(settings, hostname, output, counters, locals_, resolver),
+        _intake(settings, hostname, output, examination),
         rules,
         auth_in_clear=settings.access.auth_insecure_range,
         own_reply=settings.store.output == "null",
@@ -105,6 +129,7 @@ def house_of(
         proxies=settings.access.proxy,
         auth_in_clear=settings.access.auth_insecure_range,
         background=(locals_.run,),
+        closers=_closers(resolver, examination),
         greeting_delay=settings.limits.greeting_delay,
         minimum_rate=settings.limits.minimum_rate,
     )
@@ -129,7 +154,12 @@ def _door(settings: Settings, counters: Counters) -> Door:
 
 
 def _gate(
-    settings: Settings, hostname: str, output: Output, counters: Counters, locals_: Locals
+    settings: Settings,
+    hostname: str,
+    output: Output,
+    counters: Counters,
+    locals_: Locals,
+    resolver: Resolver | None,
 ) -> Gate:
     access, most = settings.access, settings.limits.rate.messages
     return Gate(
@@ -140,26 +170,53 @@ def _gate(
         logins=_logins(access),
         guesses=Guesses(access.auth_attempts, counters),
         recipients=access.recipients,
-        blocklists=_blocklists(settings) if settings.limits.dnsbl else None,
+        blocklists=None if resolver is None else _blocklists(settings, resolver),
         message_rate=None if most is None else MessageRate(counters, most),
     )
 
 
-def _blocklists(settings: Settings) -> Blocklists:
-    # Imported here: who asks no lists need not wait for the library.
+def _resolver(settings: Settings) -> Resolver | None:
+    """The one that all share who ask the DNS; None where nobody does."""
+    if not settings.limits.dnsbl and not settings.checks.check:
+        return None
+    # Imported here: who asks nothing need not wait for the library.
     from mailgw.dns import AresResolver
+
+    dns = settings.dns
+    return AresResolver(dns.server, timeout=dns.timeout, min_ttl=dns.min_ttl, capacity=dns.capacity)
+
+
+def _blocklists(settings: Settings, resolver: Resolver) -> Blocklists | None:
+    limits = settings.limits
+    if not limits.dnsbl:
+        return None
     from mailgw.gate.dnsbl import Blocklists
 
-    dns, limits = settings.dns, settings.limits
-    resolver = AresResolver(
-        dns.server, timeout=dns.timeout, min_ttl=dns.min_ttl, capacity=dns.capacity
-    )
     return Blocklists(
         limits.dnsbl,
         resolver,
         refuse=limits.dnsbl_action == "refuse",
         exempt=settings.access.auth_insecure_range,
     )
+
+
+def _examination(
+    settings: Settings, hostname: str, resolver: Resolver | None
+) -> Examination | None:
+    """What is checked in a message; None where nothing is, or where it is dropped anyway."""
+    if not settings.checks.check or resolver is None or settings.store.output == "null":
+        return None
+    runner = runner_of(settings.checks, resolver, hostname)
+    return Examination(runner, settings.checks, settings.smtp.confirm_timeout)
+
+
+def _closers(resolver: Resolver | None, examination: Examination | None) -> tuple[Closer, ...]:
+    closers: list[Closer] = []
+    if examination is not None:
+        closers.append(examination.runner.close)
+    if resolver is not None:
+        closers.append(resolver.close)
+    return tuple(closers)
 
 
 def _logins(access: AccessSettings) -> Authenticator | None:
@@ -179,18 +236,35 @@ def _logins(access: AccessSettings) -> Authenticator | None:
     return HttpLogin(access.auth)
 
 
-def _intake(settings: Settings, hostname: str, output: Output) -> Callable[[Message], Now[Reply]]:
+def _intake(
+    settings: Settings, hostname: str, output: Output, examination: Examination | None
+) -> Callable[[Message], Now[Reply]]:
     if settings.store.output == "null":
         return discard
-    access, document = settings.access, settings.document
-    outgoing = Outgoing(access.default_ips, access.mappable_ips, access.unmappable_ips)
+    access, broker, document = settings.access, settings.broker, settings.document
     builder = Builder(
         hostname,
         document.extract,
         received=document.received,
-        outgoing=outgoing,
+        outgoing=Outgoing(access.default_ips, access.mappable_ips, access.unmappable_ips),
         notify=document.dsn_notify,
         ret=document.dsn_ret,
+        results=settings.checks.auth_results,
     )
-    queues = Queues(settings.broker.inbox, settings.broker.local)
-    return Intake(builder, queues, output, received_log_of(settings)).message
+    queues = Queues(broker.inbox, broker.local, broker.reports, broker.quarantine, broker.refused)
+    return Intake(
+        builder,
+        queues,
+        output,
+        received_log_of(settings),
+        examination,
+        broker.refused_body,
+        _report_reader() if broker.reports else None,
+    ).message
+
+
+def _report_reader() -> ReadReport:
+    # Imported here: who wants no reports need not wait for the libraries.
+    from mailgw.reports.read import read
+
+    return read

@@ -95,7 +95,7 @@ class _Worker:
         loop.remove_reader(self._channel)
         await output.close()
         await self._chores.end()
-        await self._house.gate.close()
+        await self._house.close()
         for listener in self._listeners:
             listener.close()
         log.info("serve.stopped", worker=self._place)
@@ -179,7 +179,7 @@ class _Worker:
                 await asyncio.sleep(_LOOK_AGAIN)
                 left &= self._conversations()
         finally:
-            await house.gate.close()
+            await house.close()
         del house
         # Its last conversations are cycles, which the collector is told not to hurry about.
         gc.collect()

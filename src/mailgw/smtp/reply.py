@@ -148,6 +148,27 @@ TALKED_EARLY = Reply(554, "5.1", "You spoke before the greeting", rule="smtp-gre
 # RFC 5321 6.3: more trace fields than any path has.
 MAIL_LOOP = Reply(554, "4.6", "Too many hops, this looks like a mail loop")
 
+# --- what the checks found ---------------------------------------------------------
+
+# RFC 7372 3.2: 5.7.23 for SPF fail, X.7.24 where SPF could not be evaluated.
+SPF_FAILED = Reply(550, "7.23", "SPF validation failed", rule="smtp-reject")
+SPF_UNKNOWN = Reply(451, "7.24", "SPF cannot be evaluated now, try again later", rule="smtp-defer")
+# RFC 7489 10.3 and RFC 9989 name 5.7.1 for it.
+DMARC_FAILED = Reply(
+    550, "7.1", "Refused, as the DMARC policy of the author's domain asks", rule="smtp-reject"
+)
+IS_SPAM = Reply(550, "7.1", "Refused as spam", rule="smtp-reject")
+# RFC 3463 3.5: X.4.3, a directory server could not be asked.
+DNS_UNKNOWN = Reply(
+    451,
+    "4.3",
+    "DNS does not answer what is needed to check this, try again later",
+    rule="smtp-defer",
+)
+UNCHECKED = Reply(
+    451, "3.0", "This message cannot be checked now, try again later", rule="smtp-defer"
+)
+
 # --- we are in trouble ------------------------------------------------------------
 
 TIMEOUT = Reply(

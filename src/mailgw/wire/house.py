@@ -96,6 +96,7 @@ class Gate(Protocol):
 Intake = Callable[[Message], Now[Reply]]
 # Begun in the loop that serves, and cancelled.
 Background = Callable[[], Coroutine[object, object, None]]
+Closer = Callable[[], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +108,8 @@ class House:
     a decision may take, both in seconds. Bodies above `spool_memory` octets go to a file.
     `greeting_delay` is how long the banner is held back, in seconds; `minimum_rate` the
     octets per second that a message has to come at, 0 for none. What is in `background`
-    goes on beside the conversations for as long as newcomers meet this house.
+    goes on beside the conversations for as long as newcomers meet this house; `closers`
+    end what its rooms share.
     """
 
     rules: Rules
@@ -125,6 +127,13 @@ class House:
     greeting_delay: float = 0.0
     minimum_rate: int = 1000
     background: tuple[Background, ...] = ()
+    closers: tuple[Closer, ...] = ()
+
+    async def close(self) -> None:
+        """Let go of what was opened while it served: the gate first, then what it leaned on."""
+        await self.gate.close()
+        for close in self.closers:
+            await close()
 
     @property
     def handshake(self) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from mailgw.config.rules import access, host, listening, queues
+from mailgw.config.rules import access, checks, host, listening, queues
 from mailgw.config.rules.written import Remark, Written
 
 __all__ = ["RULES", "Remark", "Rule", "Written", "judge"]
@@ -32,6 +32,12 @@ RULES: tuple[Rule, ...] = (
     access.open_relay,
     access.extraction_by_strangers,
     access.local_addresses_exist,
+    checks.checks_end_in_time,
+    checks.consequences_have_a_cause,
+    checks.quarantine_has_a_place,
+    checks.spam_has_a_score,
+    checks.spamd_can_be_asked,
+    checks.results_are_there_to_write,
     queues.mail_has_a_place,
     queues.queues_differ,
     queues.queue_type_can_do_it,

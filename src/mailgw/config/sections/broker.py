@@ -41,6 +41,35 @@ class BrokerSettings:
         default="",
         doc="Queue for mail to local addresses. Empty: rabbitmq-inbox.",
     )
+    reports: str = key(
+        "rabbitmq-reports",
+        queue,
+        default="",
+        doc="Queue for reports to local addresses: what became of mail, complaints, and what "
+        "others say about our domains. They are recognised and read only where it is set. Empty: "
+        "reports are mail like any other.",
+    )
+    quarantine: str = key(
+        "rabbitmq-quarantine",
+        queue,
+        default="",
+        doc="Queue for what smtp-quarantine is about, whoever it is for.",
+    )
+    refused: str = key(
+        "rabbitmq-refused",
+        queue,
+        default="",
+        doc="Queue for the documents of mail that smtp-reject refused after the final dot. Empty: "
+        "nothing is kept of it.",
+    )
+    refused_body: bool = key(
+        "refused-body",
+        truth,
+        default="false",
+        reload=True,
+        doc="Whether these documents hold the message; else mime is empty in them, and size and "
+        "digest say what it was.",
+    )
     outbox: str = key(
         "rabbitmq-outbox",
         queue,

@@ -11,15 +11,7 @@ from collections.abc import Mapping
 # Receiving keys to come, with the value that MailerQ or we have as default, "" where off is.
 # Any other value is refused, because a rule that is written down and not obeyed is a hole.
 LATER: Mapping[str, str] = {
-    # what is checked and written down
-    "smtp-check": "",
-    "smtp-auth-results": "",
-    "spamassassin-host": "",
-    "spamassassin-port": "783",
     # where mail goes
-    "rabbitmq-reports": "",
-    "rabbitmq-refused": "",
-    "rabbitmq-quarantine": "",
     "queue-store-max": "",
     "storage-address": "",
     "storage-policy": "none",

@@ -1,0 +1,1 @@
+"""Evidence about a received message: one Finding after the other, and never a refusal."""

@@ -1,0 +1,1 @@
+"""Reports that machines send about mail: recognised and read."""
