@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from loops import longest_hold
 from mailgw.checks.runner import Result, Runner
 from mailgw.config.sections.checks import CheckSettings
 from mailgw.config.sections.document import Extract
 from mailgw.document.build import Builder
-from mailgw.intake import MOST_HOPS, Examination, Intake
+from mailgw.intake import MOST_HEADER, MOST_HOPS, Examination, Intake
 from mailgw.mail.finding import Finding
 from mailgw.mail.peer import Peer
 from mailgw.mail.publication import Publication
@@ -169,6 +170,38 @@ async def test_a_mail_that_went_in_circles_is_refused(hops: int, taken: bool) ->
     assert said.positive is taken
     assert said == reply.MAIL_LOOP or taken
     assert len(memory.publications) == taken
+
+
+@pytest.mark.parametrize(("more", "taken"), [(0, True), (1, False)])
+async def test_a_header_has_an_end(more: int, taken: bool) -> None:
+    memory = Memory()
+    content = b"X: " + b"x" * (MOST_HEADER + more - 5) + b"\r\n\r\nHello.\r\n"
+
+    said = await intake(memory).message(message(BOB, content=kept(content)))
+
+    assert said.positive is taken
+    assert said == reply.HEADER_TOO_BIG or taken
+    assert len(memory.publications) == taken
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        CONTENT + b"x" * 998 * 20_000,
+        CONTENT + bytes(range(256)) * 80_000,
+        b"X-MQ-Tag: a\r\n" * 60_000 + b"\r\n",
+        b"X-MQ-Tag: a\r\n" + b" folded\r\n" * 90_000 + b"\r\n",
+    ],
+    ids=["text", "binary", "x-mq-fields", "folds"],
+)
+async def test_no_message_holds_the_others_up(content: bytes) -> None:
+    memory = Memory()
+
+    said, held = await longest_hold(intake(memory).message(message(BOB, content=kept(content))))
+
+    assert said.positive
+    # It takes 30 to 200 ms, most of it in another thread.
+    assert held < 15
 
 
 # --- what the checks found ---------------------------------------------------------

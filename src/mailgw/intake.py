@@ -10,6 +10,8 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 from mailgw.checks.evidence import Evidence
 from mailgw.checks.runner import Runner
@@ -18,6 +20,7 @@ from mailgw.config.sections.checks import CheckSettings
 from mailgw.document.build import Builder, Built, Notes
 from mailgw.mail.decision import Route
 from mailgw.mail.finding import Finding
+from mailgw.mail.headers import header_end
 from mailgw.mail.publication import Publication
 from mailgw.mail.report import Report
 from mailgw.mail.trace import hops
@@ -29,8 +32,14 @@ from mailgw.plugins import Output, Unavailable, Undeliverable
 from mailgw.smtp import reply
 from mailgw.smtp.reply import Reply
 
+T = TypeVar("T")
+
 # RFC 5321 6.3: a loop is assumed from a count, at least 100.
 MOST_HOPS = 100
+# Octets of a header; no real one has a tenth. Others that read it bound their work by that.
+MOST_HEADER = 1024 * 1024
+# From here on a message, or its header, is worked on beside the event loop.
+_LARGE, _LARGE_HEADER = 256 * 1024, 32 * 1024
 # Seconds that a client who is refused waits at most for the copy that is kept of its mail.
 _REFUSED_PATIENCE = 5.0
 
@@ -84,9 +93,12 @@ class Intake:
     async def message(self, message: Message) -> Reply:
         """Make it safe and say so, or say why not. Closes the message's content."""
         try:
-            content = message.content.read()
-            if hops(content) > MOST_HOPS:
-                return self._refuse_loop(message)
+            content = await _aside(message.content.size > _LARGE, message.content.read)
+            end = header_end(content)
+            if end > MOST_HEADER:
+                return _refuse(message, "message.header", reply.HEADER_TOO_BIG)
+            if hops(content[:end]) > MOST_HOPS:
+                return _refuse(message, "message.loop", reply.MAIL_LOOP)
             judgement, findings = _ACCEPTED, None
             if self.examination is not None:
                 began = time.monotonic()
@@ -94,14 +106,13 @@ class Intake:
                 findings = evidence.findings
                 if judgement.reply is not None:
                     left = self.examination.deadline - (time.monotonic() - began)
-                    await self._turn_away(message, judgement, findings, left)
+                    await self._turn_away(message, end, judgement, findings, left)
                     return judgement.reply
             report = await self._report(message, content)
             del content
             routes = self.routes(message.recipients, judgement, report)
-            documents = self.builder.build(
-                message, Notes(routes, findings, judgement.steps, report)
-            )
+            notes = Notes(routes, findings, judgement.steps, report)
+            documents = await self._build(message, notes, end)
         except OSError as trouble:  # the spool cannot be read back
             log.error("spool.failed", id=message.peer.connection_id, reason=trouble.strerror)
             return reply.STORAGE_FULL
@@ -122,11 +133,10 @@ class Intake:
         is_report = report is not None
         return [self.queues.route(each, report=is_report) for each in recipients]
 
-    def _refuse_loop(self, message: Message) -> Reply:
-        log.warning(
-            "message.loop", id=message.peer.connection_id, transaction=message.transaction_id
-        )
-        return reply.MAIL_LOOP
+    async def _build(self, message: Message, notes: Notes, header: int) -> list[Built]:
+        """The documents of a message with so many octets of header."""
+        large = message.content.size > _LARGE or header > _LARGE_HEADER
+        return await _aside(large, partial(self.builder.build, message, notes))
 
     async def _report(self, message: Message, content: bytes) -> Report | None:
         """What the message reports to somebody who is local."""
@@ -138,6 +148,7 @@ class Intake:
     async def _turn_away(
         self,
         message: Message,
+        header: int,
         judgement: Judgement,
         findings: Sequence[Finding],
         seconds: float,
@@ -152,9 +163,8 @@ class Intake:
             return
         routes = [way] * len(message.recipients)
         try:
-            documents = self.builder.build(
-                message, Notes(routes, findings, judgement.steps, body=self.keep_refused_bodies)
-            )
+            notes = Notes(routes, findings, judgement.steps, body=self.keep_refused_bodies)
+            documents = await self._build(message, notes, header)
             async with asyncio.timeout(min(_REFUSED_PATIENCE, seconds / 2)):
                 await self.output.publish(_publications(message, documents, routes))
         except (Unavailable, Undeliverable, OSError) as trouble:
@@ -221,6 +231,16 @@ class Intake:
                 transaction=message.transaction_id,
                 fields=",".join(documents[0].rejected),
             )
+
+
+async def _aside(large: bool, work: Callable[[], T]) -> T:
+    """Do the work at once, or where it is much, in a thread: other clients go on meanwhile."""
+    return await asyncio.to_thread(work) if large else work()
+
+
+def _refuse(message: Message, event: str, answer: Reply) -> Reply:
+    log.warning(event, id=message.peer.connection_id, transaction=message.transaction_id)
+    return answer
 
 
 def _log_verdict(message: Message, judgement: Judgement) -> None:

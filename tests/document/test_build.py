@@ -142,6 +142,19 @@ def test_valid_utf8_is_published_as_the_string_itself(mime: bytes) -> None:
     assert "mime-encoding" not in document
 
 
+@pytest.mark.parametrize("before", range(5))
+@pytest.mark.parametrize("end", [b"", b"\xf0\x9f\x98", b"\xff"], ids=["whole", "cut off", "none"])
+def test_a_large_message_is_the_same_octets_wherever_it_is_sliced(before: int, end: bytes) -> None:
+    mime = b"x" * before + '\U0001f600\\é"'.encode() * 100_000 + end
+
+    (built,) = BUILDER.build(message(mime))
+
+    document = read(built)
+    assert document.get("mime-encoding", "") == ("base64" if end else "")
+    found = document["mime"]
+    assert (base64.b64decode(found, validate=True) if end else found.encode()) == mime
+
+
 @pytest.mark.parametrize(
     "mime",
     [

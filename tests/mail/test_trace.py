@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mailgw.mail.headers import read_fields
+from mailgw.mail.headers import header_end, read_fields
 from mailgw.mail.peer import Peer, Tls
 from mailgw.mail.trace import hops, received_field
 
@@ -113,4 +113,4 @@ def test_whatever_the_client_is_called_there_is_one_field_with_short_lines(helo:
     ],
 )
 def test_hops_are_the_received_fields_of_the_header_block(content: bytes, count: int) -> None:
-    assert hops(content) == count
+    assert hops(content[: header_end(content)]) == count

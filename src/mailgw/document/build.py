@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from binascii import b2a_base64
+from codecs import getincrementaldecoder
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -33,6 +34,8 @@ from mailgw.mail.transaction import Message, Recipient
 _encoder = msgspec.json.Encoder()
 _MIME_FOLLOWS = Raw(b"")
 _NO_MIME = b'""'
+_SLICE = 3 * 128 * 1024
+_Utf8 = getincrementaldecoder("utf-8")
 
 
 class Notes(NamedTuple):
@@ -229,11 +232,33 @@ def _mime(content: bytes, sha256: str | None, *, body: bool) -> _Mime:
     if not body:
         return _Mime(_NO_MIME, UNSET, len(content), sha256)
     try:
-        text = content.decode()
+        return _Mime(_text(content), UNSET, len(content), sha256)
     except UnicodeDecodeError:
-        encoded = b2a_base64(content, newline=False)
-        return _Mime(b'"%b"' % encoded, "base64", len(content), sha256)
-    return _Mime(_encoder.encode(text), UNSET, len(content), sha256)
+        return _Mime(_base64(content), "base64", len(content), sha256)
+
+
+def _text(content: bytes) -> bytes:
+    """Octets that are UTF-8 as a JSON string. Raises UnicodeDecodeError for others."""
+    if len(content) <= _SLICE:
+        return _encoder.encode(content.decode())
+    # In slices, because a call that takes long keeps the interpreter from everybody else.
+    decoder = _Utf8()
+    parts = [b'"']
+    for start in range(0, len(content), _SLICE):
+        parts.append(_encoder.encode(decoder.decode(content[start : start + _SLICE]))[1:-1])
+    decoder.decode(b"", final=True)
+    parts.append(b'"')
+    return b"".join(parts)
+
+
+def _base64(content: bytes) -> bytes:
+    """Octets as a JSON string in base64."""
+    # The length of a slice is a multiple of three, so that the parts are one text.
+    parts = [
+        b2a_base64(content[start : start + _SLICE], newline=False)
+        for start in range(0, len(content), _SLICE)
+    ]
+    return b'"%b"' % (parts[0] if len(parts) == 1 else b"".join(parts))
 
 
 def _check(finding: Finding) -> CheckResult:

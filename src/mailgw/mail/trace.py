@@ -12,7 +12,6 @@ import re
 from datetime import UTC, datetime
 from email.utils import format_datetime
 
-from mailgw.mail.headers import header_end
 from mailgw.mail.peer import Peer
 
 # RFC 5322 2.1.1: lines of 78 characters for the reader, never more than 998.
@@ -22,9 +21,9 @@ _LONGEST_NAME = 255
 _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9.:_\[\]-]")
 
 
-def hops(content: bytes) -> int:
-    """How many servers the message has passed: its Received fields."""
-    header = content[: header_end(content)].lower()
+def hops(header: bytes) -> int:
+    """How many servers a message with this header has passed: its Received fields."""
+    header = header.lower()
     return header.count(b"\nreceived:") + header.startswith(b"received:")
 
 

@@ -103,6 +103,7 @@ BARE_NEWLINE = Reply(
     550, "6.0", "Message holds a bare CR or LF, lines end with CRLF", rule="smtp-bare-newlines"
 )
 TOO_BIG = Reply(552, "3.4", "Message exceeds the size limit", rule="smtp-maxsize")
+HEADER_TOO_BIG = Reply(552, "3.4", "Message header exceeds the size limit")
 
 # --- TLS and AUTH -----------------------------------------------------------------
 
