@@ -9,7 +9,8 @@ ENV PATH=/opt/mailgw/bin:$PATH
 
 # The packages first: they change seldom, and this layer is kept while they do not.
 COPY requirements.lock ./
-RUN pip install --require-hashes --only-binary :all: -r requirements.lock
+# Two packages are published as sources only; they are plain Python and need no compiler.
+RUN pip install --require-hashes --only-binary :all: --no-binary dkimpy,pyspf -r requirements.lock
 
 COPY pyproject.toml README.md LICENSE ./
 COPY src ./src

@@ -6,6 +6,8 @@ run without one is run: the health checks speak to a socket.
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
 import re
 import shlex
@@ -19,9 +21,15 @@ from typing import Any
 import pytest
 import yaml
 
+import parts
+from mailgw.checks.spamassassin import SpamAssassin
 from mailgw.config.settings import read
 
 ROOT = Path(__file__).parent.parent
+GTUBE = (
+    b"From: a@there.test\r\nTo: b@ours.test\r\nSubject: x\r\n\r\n"
+    b"XJS*C4JDBQADN1.NSBN3*2IDNEN*GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X\r\n"
+)
 
 
 # --- image --------------------------------------------------------------------------
@@ -168,8 +176,8 @@ def test_a_port_where_nobody_listens_is_not_healthy(code: str) -> None:
 
 def test_both_services_say_how_they_are_and_the_gateway_waits_for_the_broker() -> None:
     services = compose()["services"]
-    assert set(services) == {"rabbitmq", "mailgw"}
-    for service in services.values():
+    assert set(services) == {"rabbitmq", "mailgw", "spamd"}
+    for service in (services["rabbitmq"], services["mailgw"]):
         assert service["healthcheck"]["test"][0] == "CMD"
         assert service["restart"] == "unless-stopped"
     assert services["rabbitmq"]["healthcheck"]["test"][1] == "rabbitmq-diagnostics"
@@ -188,7 +196,7 @@ def test_volumes_that_are_used_are_declared() -> None:
     used = {
         volume.partition(":")[0]
         for service in whole["services"].values()
-        for volume in service["volumes"]
+        for volume in service.get("volumes", ())
     }
     assert used == set(whole["volumes"])
 
@@ -222,12 +230,59 @@ def test_the_gateway_takes_what_image_and_compose_file_set(tmp_path: Path) -> No
     variables = shlex.split(last_stage()["ENV"].replace(volume, str(tmp_path)))
     environ = dict(each.split("=", 1) for each in variables)
     for name, value in compose()["services"]["mailgw"]["environment"].items():
+        # Where there is a value for nothing set, that; where there is none, anything.
+        value = re.sub(
+            r"\$\{\w+:-([^}]*)\}", r"\1" if name == "MAILGW_SMTP_CHECK" else "example", value
+        )
         environ[name] = re.sub(r"\$\{(\w+)[^}]*\}", "example", value)
     configuration = read(environ=environ)
     assert configuration.errors == ()
     assert configuration.settings.listen.port == (2525,)
     assert configuration.settings.broker.address == ("amqp://example:example@rabbitmq/",)
     assert configuration.settings.listen.hostname == "example"
+
+
+def test_spamd_comes_only_when_it_is_asked_for_and_has_no_rights() -> None:
+    spamd = compose()["services"]["spamd"]
+    assert spamd["profiles"] == ["spam"]
+    assert "ports" not in spamd
+    assert (spamd["read_only"], spamd["cap_drop"]) == (True, ["ALL"])
+    assert spamd["build"]["dockerfile"] == "Dockerfile.spamd"
+    host = compose()["services"]["mailgw"]["environment"]["MAILGW_SPAMASSASSIN_HOST"]
+    assert host == "spamd"
+    # It can be absent: nobody waits for it.
+    assert "spamd" not in compose()["services"]["mailgw"]["depends_on"]
+
+
+@parts.needs("spamd")
+def test_the_spamd_of_the_image_calls_spam_what_is(tmp_path: Path) -> None:
+    text = (ROOT / "Dockerfile.spamd").read_text()
+    command = json.loads(re.findall(r"^ENTRYPOINT (.*)$", text, re.MULTILINE)[0])
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    here = [
+        each.replace("0.0.0.0:783", f"127.0.0.1:{port}").replace("/tmp", str(tmp_path))
+        for each in command
+    ]
+    # Only tests of its own: no DNS lists are asked from here.
+    environ = os.environ | {"PATH": os.environ["PATH"] + ":/usr/sbin", "HOME": str(tmp_path)}
+    with subprocess.Popen([*here, "--local"], env=environ, stderr=subprocess.DEVNULL) as process:
+        try:
+            verdict = asyncio.run(verdict_on_spam(port, process))
+        finally:
+            process.terminate()
+    assert verdict == "fail"
+
+
+async def verdict_on_spam(port: int, process: subprocess.Popen[bytes]) -> str:
+    """What spamd says, once it says anything."""
+    client = SpamAssassin("127.0.0.1", port)
+    async with asyncio.timeout(60):
+        while (found := await client.check(GTUBE)).verdict == "temperror":
+            assert process.poll() is None
+            await asyncio.sleep(0.2)
+    await client.close()
+    return found.verdict
 
 
 def test_what_must_be_set_is_in_the_example() -> None:

@@ -230,7 +230,7 @@ def test_every_step_names_its_key_and_its_value() -> None:
     judgement = judge(evidence, settings, authenticated=False)
 
     assert judgement.steps == (
-        Step("spf", "pass", "smtp-check", "spf,dmarc", 1.5),
+        Step("spf", "pass", "smtp-check", "spf,dmarc", 1.5, "smtp.mailfrom=a@b.test"),
         Step("dmarc", "fail", "smtp-check", "spf,dmarc"),
         Step("verdict", "refuse", "smtp-reject", "dmarc", 7.0, "the domain asks for reject"),
     )

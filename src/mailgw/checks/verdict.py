@@ -22,6 +22,9 @@ from mailgw.smtp.reply import Reply
 Action: TypeAlias = Literal["accept", "quarantine", "defer", "refuse"]
 
 
+_LONGEST_SUBJECT = 320
+
+
 @dataclass(frozen=True, slots=True)
 class Judgement:
     """What is to be done, the reply where that is a refusal, and the steps that led there."""
@@ -157,18 +160,25 @@ def _accepted(settings: CheckSettings, rescuer: str, *, own: bool) -> _Outcome:
 
 
 def _step(finding: Finding, settings: CheckSettings, rescuer: str) -> Step:
-    reason = finding.reason
+    words = [_subject(finding), finding.reason]
     if finding.check == "dmarc" and rescuer:
-        rescue = f"rescued by arc-trusted: {rescuer}"
-        reason = f"{reason}; {rescue}" if reason else rescue
+        words.append(f"rescued by arc-trusted: {rescuer}")
     return Step(
         finding.check,
         finding.verdict,
         "smtp-check",
         ",".join(settings.check),
         finding.milliseconds,
-        reason,
+        "; ".join(filter(None, words)),
     )
+
+
+def _subject(finding: Finding) -> str:
+    """What the finding is about, as one printable text: the first of its properties."""
+    if not finding.properties:
+        return ""
+    text = "=".join(finding.properties[0])[:_LONGEST_SUBJECT]
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def _dmarc_asks(findings: Sequence[Finding]) -> str:

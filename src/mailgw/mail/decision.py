@@ -13,7 +13,8 @@ class Step(NamedTuple):
     """One step: `step` is its name (a check, "verdict" or "queue"), `verdict` its outcome.
 
     `key` is the key of the configuration that decided and `value` its text; `reason` is one
-    printable line of our own words, "" where the rest says all.
+    printable line, "" where the rest says all: what the step is about, which a stranger may
+    have written, and our own words.
     """
 
     step: str
