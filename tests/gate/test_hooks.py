@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from mailgw.config.networks import networks
 from mailgw.gate.gate import Gate
 from mailgw.gate.guesses import Guesses
 from mailgw.gate.hooks import EVENTS, Hooks
+from mailgw.gate.policy import Strangers
 from mailgw.gate.recipients import LocalAddresses
 from mailgw.mail.peer import Peer
 from mailgw.mail.transaction import Recipient, Transaction
@@ -361,6 +363,22 @@ async def test_guesses_against_a_hook_have_an_end_too() -> None:
         said = [(await client.ask(LOGIN))[:3] for _ in range(3)]
 
     assert said == ["535", "535", "421"]
+
+
+def test_a_coroutine_that_the_end_of_the_loop_overtakes_is_closed() -> None:
+    begun = []
+
+    async def late() -> None:
+        begun.append(1)
+
+    async def watch() -> None:
+        Strangers(1.0).watch(late, failed=lambda: None)
+
+    with asyncio.Runner() as runner:
+        runner.run(watch())
+    gc.collect()
+
+    assert begun == []
 
 
 async def test_a_new_transaction_has_none_of_the_recipients_before() -> None:

@@ -7,6 +7,7 @@ import ipaddress
 import json
 import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -90,12 +91,10 @@ def command(
     except OSError as trouble:
         raise click.FileError(str(eml), trouble.strerror) from trouble
     peer = _peer(configuration, ip, port, user)
-    # What the gateway would log is said here better.
-    logging.getLogger("mailgw").addHandler(logging.NullHandler())
-    logging.getLogger("mailgw").propagate = False
     try:
         mail = Mail(peer, helo, sender, recipients, content)
-        explanation = asyncio.run(explain(configuration, mail))
+        with _unlogged():
+            explanation = asyncio.run(explain(configuration, mail))
     except TROUBLES as trouble:
         click.echo(f"mailgw: {configuration.placed(str(trouble))}", err=True)
         context.exit(FAILED)
@@ -106,6 +105,17 @@ def command(
             click.echo(line)
     if not explanation.reply.startswith("2"):
         context.exit(TURNED_AWAY)
+
+
+@contextmanager
+def _unlogged() -> Iterator[None]:
+    """What the gateway would log meanwhile is said better here."""
+    ours = logging.getLogger("mailgw")
+    before, ours.disabled = ours.disabled, True
+    try:
+        yield
+    finally:
+        ours.disabled = before
 
 
 def _peer(configuration: Configuration, ip: str, port: int | None, user: str | None) -> Peer:

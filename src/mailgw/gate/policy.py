@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from typing import Protocol, TypeAlias, TypeVar
 
 from mailgw.mail.peer import Peer
@@ -95,7 +96,7 @@ class Strangers:
             failed()
             return
         if inspect.isawaitable(result):
-            self._start(self._watched(result, failed))
+            self._start(self._watched(result, failed), result)
 
     async def _watched(self, promised: Awaitable[object], failed: Callable[[], None]) -> None:
         try:
@@ -103,16 +104,28 @@ class Strangers:
         except Exception:  # noqa: BLE001 - whatever it is, it is not ours
             failed()
 
-    def _start(self, promised: Awaitable[object]) -> asyncio.Task[object]:
+    def _start(
+        self, promised: Awaitable[object], within: Awaitable[object] | None = None
+    ) -> asyncio.Task[object]:
+        """Wait for it in a task of its own; `within` is what it waits for in its turn."""
         task = asyncio.get_running_loop().create_task(_contained(promised))
         self._tasks.add(task)
         task.add_done_callback(self._ended)
+        for each in (promised, within):
+            if inspect.iscoroutine(each):
+                task.add_done_callback(partial(_never_begun, each))
         return task
 
     def _ended(self, task: asyncio.Task[object]) -> None:
         self._tasks.discard(task)
         if not task.cancelled():
             task.exception()  # that of a task nobody waits for any more has been seen too
+
+
+def _never_begun(coroutine: Coroutine[object, object, object], _: object) -> None:
+    # The loop may end before a task has its first turn.
+    if inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
+        coroutine.close()
 
 
 async def _contained(promised: Awaitable[object]) -> object:
