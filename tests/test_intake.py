@@ -184,6 +184,16 @@ async def test_a_header_has_an_end(more: int, taken: bool) -> None:
     assert len(memory.publications) == taken
 
 
+async def test_octets_without_a_header_have_none_that_is_too_large() -> None:
+    memory = Memory()
+
+    said = await intake(memory).message(
+        message(BOB, content=kept(bytes(range(256)) * (MOST_HEADER // 128)))
+    )
+
+    assert said.positive
+
+
 @pytest.mark.parametrize(
     "content",
     [

@@ -7,6 +7,7 @@ who was refused or is to try again hears so, whatever becomes of the documents.
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -38,6 +39,8 @@ T = TypeVar("T")
 MOST_HOPS = 100
 # Octets of a header; no real one has a tenth. Others that read it bound their work by that.
 MOST_HEADER = 1024 * 1024
+# Octets without an empty line and without a field are a message that has no header.
+_FIELD = re.compile(rb"^[!-9;-~]+[ \t]*:", re.MULTILINE)
 # From here on a message, or its header, is worked on beside the event loop.
 _LARGE, _LARGE_HEADER = 256 * 1024, 32 * 1024
 # Seconds that a client who is refused waits at most for the copy that is kept of its mail.
@@ -95,9 +98,10 @@ class Intake:
         try:
             content = await _aside(message.content.size > _LARGE, message.content.read)
             end = header_end(content)
-            if end > MOST_HEADER:
+            if end > MOST_HEADER and _FIELD.search(content, 0, MOST_HEADER):
                 return _refuse(message, "message.header", reply.HEADER_TOO_BIG)
-            if hops(content[:end]) > MOST_HOPS:
+            # A loop adds its fields on top.
+            if hops(content[: min(end, MOST_HEADER)]) > MOST_HOPS:
                 return _refuse(message, "message.loop", reply.MAIL_LOOP)
             judgement, findings = _ACCEPTED, None
             if self.examination is not None:
