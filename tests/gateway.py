@@ -61,7 +61,8 @@ class Gateway:
         self.ports: list[int] = []
 
     def start(self) -> Gateway:
-        """Return when it listens."""
+        """Return when it listens; may be called again when it has ended."""
+        before = self.log.count(" serve.ready ") if self._err.exists() else 0
         with self._out.open("wb") as out, self._err.open("ab") as err:
             self.process = subprocess.Popen(
                 [*COMMAND, "serve", *self._arguments()],
@@ -72,10 +73,15 @@ class Gateway:
                 stderr=err,
                 preexec_fn=self._before,
             )
-        wait_until(self._listens, "the gateway listens")
+        wait_until(lambda: self._listens(before), "the gateway listens")
         lines = [line for line in self._out.read_text().splitlines() if "Listening: " in line]
         self.ports = [int(line.split()[1].rpartition(":")[2]) for line in lines]
         return self
+
+    @property
+    def keys(self) -> Mapping[str, object]:
+        """What it was started with, by key."""
+        return self._keys
 
     @property
     def port(self) -> int:
@@ -150,11 +156,11 @@ class Gateway:
     def _arguments(self) -> list[str]:
         return [f"--{key}={value}" for key, value in self._keys.items()]
 
-    def _listens(self) -> bool:
+    def _listens(self, before: int) -> bool:
         assert self.process is not None
         if self.process.poll() is not None:
             raise RuntimeError(f"the gateway ended by itself:\n{self.log[-3000:]}")
-        return " serve.ready " in self.log
+        return self.log.count(" serve.ready ") > before
 
     @property
     def _out(self) -> Path:

@@ -17,7 +17,7 @@ import subprocess
 import tempfile
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import trustme
@@ -50,9 +50,23 @@ class RabbitMQ:
         """By name, because the certificate is for "localhost"; the authority is not named."""
         return f"amqps://guest:guest@localhost:{self.tls_port}/"
 
+    def join(self, nodes: Sequence[RabbitMQ]) -> None:
+        """Be one cluster with these, itself among them; to be said before the first start.
+
+        The first of them must be started first and closed last: the others use its epmd.
+        """
+        self._epmd_port = nodes[0]._epmd_port
+        cookie = self.folder / ".erlang.cookie"
+        cookie.write_text(nodes[0].name)
+        cookie.chmod(0o400)
+        with (self.folder / "rabbitmq.conf").open("a") as file:
+            file.write("cluster_formation.peer_discovery_backend = classic_config\n")
+            for number, node in enumerate(nodes, 1):
+                file.write(f"cluster_formation.classic_config.nodes.{number} = {node.name}\n")
+
     def start(self) -> None:
         """Start the node and return when it speaks AMQP."""
-        if self._epmd is None:
+        if not _listens(self._epmd_port):
             self._epmd = subprocess.Popen(
                 [_program("epmd"), "-address", "127.0.0.1", "-port", str(self._epmd_port)],
                 stdin=subprocess.DEVNULL,

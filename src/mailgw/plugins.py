@@ -123,6 +123,10 @@ class Unavailable(Exception):
         self.reply = reply
 
 
+class Refused(Unavailable):
+    """The other side is there, and says no to this document: to wait for it will not help."""
+
+
 class Undeliverable(Exception):
     """Not safe, and trying again will not help: the client gets `reply`, always a 5xx."""
 

@@ -56,7 +56,7 @@ def test_a_default_that_is_not_mailerqs_is_noted() -> None:
 def test_errors_warnings_and_notes_are_one_line_each_and_told_apart() -> None:
     done = check(
         QUIET + "smtp-maxsize: 32Q\noutput: null\nrabbitmq-qos: 5\n",
-        "--rabbitmq-outage=store",
+        "--rabbitmq-outage=wait",
         "--application-log=",
         environ={"MAILGW_SPOOL_DIRECTORY": "/s", "MAILGW_DAEMON": "no", "MAILGW_LOCK": ""},
     )
@@ -67,7 +67,7 @@ def test_errors_warnings_and_notes_are_one_line_each_and_told_apart() -> None:
         'mailgw.conf:4: smtp-maxsize: "32Q" is not a size (try 32MB)',
         "mailgw.conf:5: output: warning: accepts mail and drops it, for benchmarks only",
         "mailgw.conf:6: rabbitmq-qos: note: not applicable, only concerns sending",
-        'command line: rabbitmq-outage: "store" is not available yet (try refuse)',
+        'command line: rabbitmq-outage: "wait" is not one of its words (try refuse or store)',
         "environment: spool-directory: is not available yet (leave it empty)",
     ]
     assert done.stderr == "3 errors, 1 warning, 1 note\n"

@@ -150,6 +150,7 @@ def test_a_sound_configuration_has_neither_errors_nor_warnings(texts: dict[str, 
         (QUIET | {"queue-store": ""}, "rabbitmq-address: no broker and no embedded queue"),
         (QUIET | {"queue-store": "gone/q"}, 'queue-store: there is no folder "gone"'),
         (QUIET | {"queue-store": "folder"}, "queue-store: is a folder"),
+        (BROKER | {"rabbitmq-outage": "store"}, "rabbitmq-outage: there is no queue-store"),
         (QUORUM | {"rabbitmq-maxpriority": "4"}, "rabbitmq-maxpriority: quorum queues have no"),
         (QUORUM | {"rabbitmq-durable": "false"}, "rabbitmq-durable: quorum queues are always"),
     ],
@@ -181,6 +182,7 @@ def test_keys_that_contradict_each_other_are_an_error(texts: dict[str, str], err
         QUIET | {"received-log-file": "folder/received.log"},
         QUIET | {"smtp-ciphers": "HIGH:!aNULL"},
         QUIET | {"queue-store": "", "output": "null"},
+        BROKER | {"rabbitmq-outage": "store", "queue-store": "queue.sqlite"},
         CLASSIC | {"rabbitmq-maxpriority": "4"},
         CLASSIC | {"rabbitmq-durable": "false"},
         CLASSIC | {"rabbitmq-lazy": "true"},
@@ -229,6 +231,11 @@ def test_the_same_keys_set_rightly_are_no_error(texts: dict[str, str]) -> None:
         ),
         (QUIET | {"daemon": "true"}, "application-log: a daemon has no terminal"),
         (QUIET | {"lock": "shared/mailerq.pid"}, "lock: everybody can be first to make a file"),
+        (QUIET | {"queue-store-max": "199MB"}, "queue-store-max: has no room for two mails"),
+        (
+            BROKER | {"rabbitmq-outage": "store", "queue-store": "q", "queue-store-max": "19MB"},
+            "queue-store-max: has no room for two mails",
+        ),
         (QUIET | {"smtp-maxsize": "1KB"}, "smtp-maxsize: RFC 5321 wants 64 KiB"),
         (QUIET | {"smtp-bare-newlines": "carry"}, "smtp-bare-newlines: what sends such mail on"),
         (QUIET | {"output": "null"}, "output: accepts mail and drops it"),
@@ -292,6 +299,9 @@ def test_a_login_or_a_range_is_no_open_relay(texts: dict[str, str]) -> None:
         QUIET | {"daemon": "true", "application-log": "stderr,syslog"},
         QUIET | {"daemon": "true", "application-log": ""},
         QUIET | {"lock": "folder/mailgw.pid"},
+        QUIET | {"queue-store-max": "200MB"},
+        QUIET | {"queue-store-max": ""},
+        BROKER | {"queue-store": "q", "queue-store-max": "1MB"},
     ],
 )
 def test_the_same_set_safely_is_no_warning(texts: dict[str, str]) -> None:
@@ -330,6 +340,18 @@ def test_a_queue_beside_a_broker_is_noted_as_unused() -> None:
     notes = found(Severity.NOTE, BROKER | {"queue-store": "queue.sqlite"})
 
     assert [line for line in notes if line.startswith("queue-store: not used while")]
+
+
+def test_a_queue_that_outages_are_stored_in_is_used() -> None:
+    texts = BROKER | {"queue-store": "queue.sqlite", "rabbitmq-outage": "store"}
+
+    assert not [line for line in found(Severity.NOTE, texts) if line.startswith("queue-store")]
+
+
+def test_an_outage_without_a_broker_is_noted_as_none() -> None:
+    notes = found(Severity.NOTE, QUIET | {"rabbitmq-outage": "store"})
+
+    assert [line for line in notes if line.startswith("rabbitmq-outage: without effect")]
 
 
 @pytest.mark.parametrize(("mode", "warned"), [(0o644, True), (0o640, False), (0o600, False)])

@@ -163,7 +163,7 @@ def test_all_errors_of_all_sources_come_at_once_and_in_reading_order() -> None:
         load(
             [*files, Path("gone")],
             {"MAILGW_NO": "1"},
-            [("rabbitmq-outage", "store"), ("smtp-timeout", "")],
+            [("rabbitmq-outage", "wait"), ("smtp-timeout", "")],
         )
 
     assert [str(finding) for finding in caught.value.findings] == [
@@ -171,7 +171,7 @@ def test_all_errors_of_all_sources_come_at_once_and_in_reading_order() -> None:
         "b.conf:2: smtp-prot: is no key (did you mean smtp-port?)",
         'a.conf:1: smtp-port: "x" is not a list of ports (try 25,2525 or 1024-1026)',
         "gone: cannot be read: No such file or directory",
-        'command line: rabbitmq-outage: "store" is not available yet (try refuse)',
+        'command line: rabbitmq-outage: "wait" is not one of its words (try refuse or store)',
         "command line: smtp-timeout: the empty value is not a number of seconds (try 300)",
         "environment: MAILGW_NO: is no key (show-config lists them all)",
     ]

@@ -110,6 +110,8 @@ def test_whatever_the_client_is_called_there_is_one_field_with_short_lines(helo:
         (b"Received: a\r\nreceived: b\r\n\tby c\r\nSubject: two\r\n\r\n", 2),
         (b"X-Received: no\r\nReceived: " + b"a" * 2000 + b"\r\n\r\n", 1),
         (b"Received: a\n" * 120 + b"\nbody", 120),
+        # hostile-input B55: with blanks before the colon it is read all the same.
+        (b"Received : a\r\nReceived\t \t: b\r\nReceived-SPF: c\r\nReceived d\r\n\r\n", 2),
     ],
 )
 def test_hops_are_the_received_fields_of_the_header_block(content: bytes, count: int) -> None:

@@ -23,7 +23,7 @@ from broker_tools import (
 )
 
 from mailgw.outlets.amqp import Amqp
-from mailgw.plugins import Unavailable, Undeliverable
+from mailgw.plugins import Refused, Unavailable, Undeliverable
 from mailgw.smtp import reply
 from rabbitmq import MAX_MESSAGE, RabbitMQ, eventually
 
@@ -132,7 +132,7 @@ async def test_the_same_id_twice_at_once_is_never_taken_for_an_ack(broker: Rabbi
     async with opened(Amqp(ours)) as outlet:
         ends = await settle(*(asyncio.create_task(outlet.publish([lost])) for _ in range(10)))
 
-    assert [type(end) for end in ends] == [Unavailable] * 10
+    assert [type(end) for end in ends] == [Refused] * 10
 
 
 async def test_the_same_id_twice_at_once_is_published_twice(broker: RabbitMQ) -> None:

@@ -19,6 +19,7 @@ from mailgw.outlets.store import Store, explain
 from mailgw.outlets.store_file import StoreError, read_store
 from mailgw.plugins import Unavailable, Undeliverable
 from mailgw.smtp import reply
+from rabbitmq import eventually
 
 
 def publication(name: str, body: bytes = b"{}", queue: str = "inbox") -> Publication:
@@ -219,6 +220,78 @@ async def test_a_file_that_was_removed_is_made_again_and_not_written_into_the_vo
         file.unlink()
     await store.publish([publication("2", b"2")])
     assert bodies(path) == [b"2"]
+
+
+async def test_a_limit_refuses_what_does_not_fit_and_takes_what_does(path: Path) -> None:
+    bounded = Store(path, 1_000_000)
+    await bounded.open()
+    large, small = bytes(600_000), bytes(1_000)
+    await bounded.publish([publication("1", large)])
+    outcome = await asyncio.gather(
+        bounded.publish([publication("2", large)]),
+        bounded.publish([publication("3", small)]),
+        return_exceptions=True,
+    )
+    assert isinstance(outcome[0], Unavailable)
+    assert outcome[0].reply == reply.STORAGE_FULL
+    assert outcome[1] is None
+    assert bounded.trouble() == reply.STORAGE_FULL
+    assert store_file.status(path).used <= 1_000_000
+    await bounded.close()
+
+
+async def test_a_store_that_is_nearly_full_refuses_until_something_was_taken_off(
+    path: Path,
+) -> None:
+    bounded = Store(path, 1_000_000)
+    await bounded.open()
+    await bounded.publish([publication("1", bytes(930_000))])
+    await eventually(lambda: bounded.trouble() == reply.STORAGE_FULL, "it is full")
+    assert read_store(path, "inbox", limit=None, follow=False, keep=False, emit=len) == 1
+    await eventually(lambda: bounded.trouble() is None, "it has room")
+    await bounded.publish([publication("2", bytes(930_000))])
+    assert len(bodies(path)) == 1
+    await bounded.close()
+
+
+async def test_a_change_shares_the_commit_of_the_mail_and_its_failure_is_its_own(
+    store: Store, path: Path
+) -> None:
+    await store.publish([publication("1", b"1"), publication("2", b"2")])
+
+    def take_off(connection: sqlite3.Connection) -> None:
+        connection.execute("DELETE FROM document WHERE message_id = '1'")
+
+    def fail(connection: sqlite3.Connection) -> None:
+        connection.execute("DELETE FROM document")
+        connection.execute("DELETE FROM nothing_of_ours")
+
+    outcome = await asyncio.gather(
+        store.change(take_off),
+        store.change(fail),
+        store.publish([publication("3", b"3")]),
+        return_exceptions=True,
+    )
+    assert [type(end) for end in outcome] == [type(None), Unavailable, type(None)]
+    assert bodies(path) == [b"2", b"3"]
+
+
+async def test_mail_can_be_taken_off_a_disk_that_is_nearly_full(
+    store: Store, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.publish([publication("1", b"1")])
+    monkeypatch.setattr("mailgw.outlets.store._RESERVE", 2**70)
+
+    def take_off(connection: sqlite3.Connection) -> None:
+        connection.execute("DELETE FROM document")
+
+    outcome = await asyncio.gather(
+        store.publish([publication("2")]),
+        store.change(take_off),
+        return_exceptions=True,
+    )
+    assert [type(end) for end in outcome] == [Unavailable, type(None)]
+    assert bodies(path) == []
 
 
 def full_database() -> sqlite3.Error:

@@ -13,6 +13,7 @@ from mailgw.config import load, read
 from mailgw.outlets.amqp import Amqp
 from mailgw.outlets.null import Null
 from mailgw.outlets.store import Store
+from mailgw.outlets.waiting_room import WaitingRoom
 from mailgw.plugins import Output
 from mailgw.process.house import output_of
 from mailgw.process.serve import serve
@@ -32,6 +33,22 @@ CALM = {"smtp-ip": "127.0.0.1", "smtp-port": "0", "hostname": "mx.ours.test"}
                 "queue-store": "{folder}/queue.sqlite",
             },
             Amqp,
+        ),
+        (
+            {
+                "rabbitmq-address": "amqp://guest:guest@127.0.0.1:1/",
+                "queue-store": "{folder}/queue.sqlite",
+                "rabbitmq-outage": "store",
+            },
+            WaitingRoom,
+        ),
+        (
+            {
+                "rabbitmq-address": "",
+                "queue-store": "{folder}/queue.sqlite",
+                "rabbitmq-outage": "store",
+            },
+            Store,
         ),
         ({"output": "null", "rabbitmq-address": "amqp://guest:guest@127.0.0.1:1/"}, Null),
     ],

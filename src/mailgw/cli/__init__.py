@@ -25,6 +25,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "explain": ("mailgw.cli.explain", "Say what would become of a mail, and why."),
         "consume": ("mailgw.cli.consume", "Print the documents in a queue, one a line."),
         "locals": ("mailgw.cli.locals", "List, change and try the local addresses."),
+        "store": ("mailgw.cli.store", "Look into the embedded queue."),
         "schema": ("mailgw.cli.schema", "Print the JSON Schema of the documents."),
     }
 )

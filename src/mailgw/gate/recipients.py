@@ -295,6 +295,9 @@ def of_file_line(line: str) -> Pattern | None:
         return None
     if not line.isascii() and any("\ud800" <= char <= "\udfff" for char in line):
         raise BadPattern("is not UTF-8")
+    # Above all: UTF-16 without its mark, which would be a list that nothing matches.
+    if _control(line):
+        raise BadPattern("holds a control character")
     return of_line(line)
 
 

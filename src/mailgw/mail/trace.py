@@ -18,13 +18,14 @@ from mailgw.mail.peer import Peer
 _LINE = 78
 # RFC 1035 2.3.4: no domain name is longer.
 _LONGEST_NAME = 255
+# With the blanks before the colon that RFC 5322 4.5 still lets one read.
+_RECEIVED = re.compile(rb"\nreceived[ \t]*:")
 _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9.:_\[\]-]")
 
 
 def hops(header: bytes) -> int:
     """How many servers a message with this header has passed: its Received fields."""
-    header = header.lower()
-    return header.count(b"\nreceived:") + header.startswith(b"received:")
+    return len(_RECEIVED.findall(b"\n" + header.lower()))
 
 
 def received_field(

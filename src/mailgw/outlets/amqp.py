@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import logging
 import re
+import time
 from collections.abc import Sequence
 
 import aio_pika
@@ -36,7 +37,7 @@ from mailgw.outlets.amqp_connection import (
 from mailgw.outlets.amqp_frames import Framer, compress
 from mailgw.outlets.amqp_publisher import ChannelLost, Confirm, Publisher
 from mailgw.outlets.amqp_queues import prepare, queue_names
-from mailgw.plugins import Unavailable, Undeliverable
+from mailgw.plugins import Refused, Unavailable, Undeliverable
 from mailgw.smtp import reply
 from mailgw.smtp.reply import Reply
 
@@ -49,6 +50,12 @@ _LIMIT_IN_TEXT = re.compile(r"larger than configured max size (\d+)")
 _IN_FLIGHT = 32 * 1024 * 1024
 # Above this, compressing would hold up everybody else on the event loop.
 _COMPRESS_ASIDE = 64 * 1024
+# A queue that said nack is full for so long, in seconds; then the next mail tries it again.
+_FULL_FOR = 2.0
+# A channel that says nack is given up for a new one no more often than this, in seconds.
+# RabbitMQ keeps "full" for each channel, and may forget to take it back: when the limit
+# is lifted, and when a queue's leader died while the channel was opened (seen in 3.10).
+_RENEW_AFTER = 5.0
 
 
 class Amqp:
@@ -92,6 +99,9 @@ class Amqp:
         self._blocked = False
         self._returned: set[str] = set()
         self._mend = False
+        self._nacked = False
+        # Where mail goes, and until when the queue counts as full.
+        self._full = dict.fromkeys((settings.inbox, settings.local or settings.inbox), 0.0)
 
     # --- Output -----------------------------------------------------------------------
 
@@ -106,6 +116,14 @@ class Amqp:
         self._keeper = asyncio.create_task(self._keep_connected(addresses), name="amqp")
 
     def trouble(self) -> Reply | None:
+        """As `unreachable`; also STORAGE_FULL for a moment after all queues said nack."""
+        trouble = self.unreachable()
+        if trouble is None and any(self._full.values()):
+            # One that has room is reason enough to let the next mail come.
+            return reply.STORAGE_FULL if min(self._full.values()) > time.monotonic() else None
+        return trouble
+
+    def unreachable(self) -> Reply | None:
         """TRY_AGAIN without a connection, STORAGE_FULL while the broker takes nothing."""
         if self._link is None:
             return reply.TRY_AGAIN
@@ -113,26 +131,32 @@ class Amqp:
             return reply.STORAGE_FULL
         return None
 
+    def check(self, publications: Sequence[Publication]) -> None:
+        """Raise Undeliverable for what the broker would never take, as far as it is known."""
+        if not self._gzip:
+            self._check_size(max((each.size for each in publications), default=0))
+
     async def publish(self, publications: Sequence[Publication]) -> None:
         """Publish all and return when each is acked. See `Output.publish`."""
-        trouble = self.trouble()
+        trouble = self.unreachable()
         if trouble is not None or self._closing:
             raise Unavailable("amqp: not connected, or blocked", trouble or reply.TRY_AGAIN)
         self._under_way += 1
-        largest = 0 if self._gzip else max(publication.size for publication in publications)
         try:
-            self._check_size(largest)
+            self.check(publications)
             await self._publish_all(publications)
         except PublishError as error:
             raise self._came_back(error) from None
         except DeliveryError:
-            raise Unavailable("amqp: the broker said nack", reply.STORAGE_FULL) from None
+            self._nacked = True
+            self._note_full(publications)
+            raise Refused("amqp: the broker said nack", reply.STORAGE_FULL) from None
         except (ChannelLost, ChannelInvalidStateError) as error:
             # Perhaps it was this one that the broker closed the channel for.
-            self._check_size(largest)
+            self.check(publications)
             raise Unavailable(f"amqp: {error}") from None
         except ValueError as error:
-            raise Unavailable(f"amqp: cannot be carried: {error}", reply.MISCONFIGURED) from None
+            raise Refused(f"amqp: cannot be carried: {error}", reply.MISCONFIGURED) from None
         finally:
             self._under_way -= 1
             if not self._under_way:
@@ -205,7 +229,13 @@ class Amqp:
             await self._ready.wait()
         return self._publisher
 
-    def _came_back(self, error: PublishError) -> Unavailable:
+    def _note_full(self, publications: Sequence[Publication]) -> None:
+        queues = {publication.queue for publication in publications}
+        # Of several queues it is not known which one it was.
+        if len(queues) == 1 and queues <= self._full.keys():
+            self._full[queues.pop()] = time.monotonic() + _FULL_FOR
+
+    def _came_back(self, error: PublishError) -> Refused:
         queue = str(getattr(error.frame, "routing_key", ""))
         if queue not in self._returned:
             log.error("amqp.returned queue=%s reason=%r", queue, error.args[0])
@@ -214,7 +244,7 @@ class Amqp:
                 self._returned.add(queue)
         if queue in queue_names(self._settings):
             self._mend = True
-        return Unavailable(f"amqp: returned, no queue {queue!r}", reply.MISCONFIGURED)
+        return Refused(f"amqp: returned, no queue {queue!r}", reply.MISCONFIGURED)
 
     # --- staying connected ------------------------------------------------------------
 
@@ -302,8 +332,11 @@ class Amqp:
         self._publisher = publisher
         self._ready.set()
         reason = "closing"
+        self._nacked, renew_at = False, asyncio.get_running_loop().time() + _RENEW_AFTER
         try:
             while not (ended := await self._watch(ends, link)):
+                if self._nacked and asyncio.get_running_loop().time() > renew_at:
+                    return await self._leave(publisher, channel)
                 if self._mend and self._settings.declare:
                     async with asyncio.timeout(self._connect_timeout):
                         await prepare(connection, self._settings)
@@ -321,6 +354,16 @@ class Amqp:
             if not writing.cancelled():
                 writing.exception()
         return reason
+
+    async def _leave(self, publisher: Publisher, channel: Channel) -> str:
+        """Give up a channel that owes nothing, or nothing that came in time; others wait."""
+        self._publisher = None
+        self._ready.clear()
+        await publisher.idle(self._confirm_timeout)
+        with contextlib.suppress(AMQPError, TimeoutError):
+            async with asyncio.timeout(self._connect_timeout):
+                await channel.close()
+        return "it says nack, and a new one may not"
 
     async def _watch(
         self, ends: set[asyncio.Future[None]], link: Link

@@ -34,6 +34,11 @@ _CLOSE_LIMIT = 5.0
 # RabbitMQ's max_message_size: 16 MiB by default since 4.0, 128 MiB before.
 _LIMIT, _LIMIT_BEFORE_4 = 16 * 1024 * 1024, 128 * 1024 * 1024
 
+# What the libraries raise where no connection comes about. The last one is how aiormq
+# says that the other side hung up during the handshake: a broker on its way down, or a
+# balancer without a server.
+_NO_CONNECTION = (AMQPError, OSError, EOFError, TimeoutError, RuntimeError, StopAsyncIteration)
+
 # The libraries speak of every attempt and every closed socket. This room says it once
 # per change, and without a traceback.
 for _name in ("aiormq", "aio_pika"):
@@ -140,7 +145,7 @@ async def connect(address: Address, timeout: float) -> aio_pika.Connection:
             await connection.connect()
     except BaseException as error:
         await close(connection)
-        if isinstance(error, (AMQPError, OSError, EOFError, TimeoutError, RuntimeError)):
+        if isinstance(error, _NO_CONNECTION):
             raise Unreachable(_reason(error)) from None
         raise
     return connection
@@ -209,6 +214,8 @@ def _reason(error: BaseException) -> str:
         return "it refuses the virtual host"
     if isinstance(error, TimeoutError):
         return "no answer in time"
+    if isinstance(error, StopAsyncIteration):
+        return "it hung up before the connection was open"
     if isinstance(cause, OSError):
         return cause.strerror or str(cause) or type(cause).__name__
     return str(error) or type(error).__name__

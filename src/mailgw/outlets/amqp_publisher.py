@@ -100,6 +100,14 @@ class Publisher:
         for confirm in list(self._unsettled.values()):
             confirm.set_exception(ChannelLost(reason))
 
+    async def idle(self, limit: float) -> None:
+        """Return when nothing is under way any more, or after so many seconds."""
+        deadline = self._loop.time() + limit
+        while self._unsettled and (left := deadline - self._loop.time()) > 0:
+            await asyncio.wait(
+                self._unsettled.values(), timeout=left, return_when=asyncio.FIRST_COMPLETED
+            )
+
     async def _write_some(self) -> None:
         pieces: list[bytes] = []
         size = 0

@@ -5,8 +5,11 @@ documents of one call are committed together or not at all. All that wait share 
 commit and one sync, so a slow disk makes groups larger, not queues longer. And what
 fails for one transaction alone fails for that one alone.
 
+With a limit the file never holds more than that, and says "full" a little before.
+
 One thread owns the connection. Publishers put their transaction into its inbox; it
-takes all there is, commits, and wakes the loop once for the whole group.
+takes all there is, commits, and wakes the loop once for the whole group. Who takes
+documents off puts that into the same inbox, so that it shares the sync too.
 """
 
 from __future__ import annotations
@@ -16,13 +19,14 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
+from typing import NamedTuple
 
 from mailgw.mail.publication import Publication
-from mailgw.outlets.store_file import StoreError, connect, is_busy, unused_octets
+from mailgw.outlets.store_file import StoreError, connect, is_busy, unused_octets, used_octets
 from mailgw.plugins import Unavailable, Undeliverable
 from mailgw.smtp import reply
 from mailgw.smtp.reply import Reply
@@ -35,6 +39,8 @@ _GROUP_OCTETS = 64 * 1024 * 1024
 _RESERVE = 48 * 1024 * 1024
 # After a failure, refuse before the message is sent for so long; then try the disk again.
 _REFUSE_FOR = 1.0
+# Of the limit, the part that is kept for mail that was let in before it was nearly reached.
+_LAST_PART = 16
 
 # Statements for so many rows at once, largest first. Python lets other threads in around
 # every statement, and a busy event loop takes its time to give way: fewer is faster.
@@ -49,11 +55,18 @@ _INSERTS = tuple(
 _LARGE = 256 * 1024  # octets
 
 _Failure = Unavailable | Undeliverable
-_Transaction = tuple[Sequence[Publication], "asyncio.Future[None]"]
+# What else is to be done to the file, within a transaction that is already open.
+Change = Callable[[sqlite3.Connection], None]
+
+
+class _Transaction(NamedTuple):
+    documents: Sequence[Publication]
+    change: Change | None
+    safe: asyncio.Future[None]
 
 
 class NoRoom(StoreError):
-    """Less is free on the disk than must stay free."""
+    """Less is free on the disk than must stay free, or the store's own limit is reached."""
 
 
 def explain(error: Exception) -> _Failure:
@@ -85,8 +98,12 @@ def _insert(connection: sqlite3.Connection, documents: Sequence[Publication]) ->
             start += rows
 
 
+def _signal(done: asyncio.Future[None]) -> _Transaction:
+    return _Transaction((), None, done)
+
+
 def _settle(group: Sequence[_Transaction], outcome: Sequence[_Failure | None]) -> None:
-    for (_, safe), failure in zip(group, outcome, strict=True):
+    for (_, _, safe), failure in zip(group, outcome, strict=True):
         if safe.done():  # its publisher was cancelled; the documents are where they are
             continue
         if failure is None:
@@ -96,13 +113,19 @@ def _settle(group: Sequence[_Transaction], outcome: Sequence[_Failure | None]) -
 
 
 class _Writer:
-    """The connection and its thread's work. `refusal` is a reply and when to forget it."""
+    """The connection and its thread's work. `refusal` is a reply and when to forget it.
 
-    def __init__(self, path: Path) -> None:
+    `full` says whether the limit was nearly reached when it was last looked at.
+    """
+
+    def __init__(self, path: Path, most: int | None) -> None:
         self._path = path
+        self._most = most
+        self.bounded = most is not None
         self._connection: sqlite3.Connection | None = None
         self._file: os.stat_result | None = None
         self.refusal: tuple[Reply, float] | None = None
+        self.full = False
 
     def open(self) -> sqlite3.Connection:
         """The connection; opened again when it failed or the file is another by now."""
@@ -119,25 +142,57 @@ class _Writer:
     def commit(self, group: Sequence[_Transaction]) -> list[_Failure | None]:
         """Make the group safe; says for each transaction what became of it."""
         try:
-            self._insert(group)
+            fitting = self._write(group)
         except Exception as error:  # noqa: BLE001 - this thread must outlive every failure
             self._recover(error)
-            if len(group) > 1 and not isinstance(error, StoreError) and not is_busy(error):
+            alone = isinstance(error, NoRoom) or not isinstance(error, StoreError)
+            if len(group) > 1 and alone and not is_busy(error):
                 # The room or the flaw may be a single transaction's: each for itself.
                 return [self.commit((transaction,))[0] for transaction in group]
             return [explain(error) for _ in group]
-        self.refusal = None
-        return [None] * len(group)
+        if any(transaction.documents for transaction in group):
+            self.refusal = None
+        if not all(fitting):
+            self.refusal = (reply.STORAGE_FULL, time.monotonic() + _REFUSE_FOR)
+        return [None if fits else explain(self._over()) for fits in fitting]
 
-    def _insert(self, group: Sequence[_Transaction]) -> None:
+    def _write(self, group: Sequence[_Transaction]) -> list[bool]:
+        """Commit those that the limit leaves room for, and say which."""
         connection = self.open()
-        disk = os.statvfs(self._path)
-        free = disk.f_bavail * disk.f_frsize
-        if free < _RESERVE and free + unused_octets(connection) < _RESERVE:
-            raise NoRoom(f"queue store {self._path}: the disk is nearly full")
+        if any(transaction.documents for transaction in group):
+            disk = os.statvfs(self._path)
+            free = disk.f_bavail * disk.f_frsize
+            if free < _RESERVE and free + unused_octets(connection) < _RESERVE:
+                raise NoRoom(f"queue store {self._path}: the disk is nearly full")
         connection.execute("BEGIN IMMEDIATE")
-        _insert(connection, [document for documents, _ in group for document in documents])
+        for transaction in group:
+            if transaction.change is not None:
+                transaction.change(connection)
+        fitting = self._fitting(connection, group)
+        documents: list[Publication] = []
+        for transaction, fits in zip(group, fitting, strict=True):
+            if fits:
+                documents += transaction.documents
+        _insert(connection, documents)
+        if self._most is not None:
+            nearly = self._most - self._most // _LAST_PART
+            self.full = used_octets(connection) >= nearly
         connection.execute("COMMIT")
+        return fitting
+
+    def _fitting(self, connection: sqlite3.Connection, group: Sequence[_Transaction]) -> list[bool]:
+        if self._most is None:
+            return [True] * len(group)
+        room = self._most - used_octets(connection)
+        fitting = []
+        for transaction in group:
+            size = sum(each.size for each in transaction.documents)
+            fitting.append(not transaction.documents or size <= room)
+            room -= size if fitting[-1] else 0
+        return fitting
+
+    def _over(self) -> NoRoom:
+        return NoRoom(f"queue store {self._path}: queue-store-max is reached")
 
     def _recover(self, error: Exception) -> None:
         if isinstance(error, sqlite3.OperationalError | StoreError):
@@ -163,14 +218,19 @@ class _Writer:
 
 
 class Store:
-    """The queue store at `path` as an Output. Used from one event loop."""
+    """The queue store at `path` as an Output. Used from one event loop.
 
-    def __init__(self, path: Path) -> None:
-        self._writer = _Writer(path)
+    `most` is how many octets it may hold, None for as many as the disk has.
+    """
+
+    def __init__(self, path: Path, most: int | None = None) -> None:
+        self.path = path
+        self._writer = _Writer(path, most)
         self._inbox: SimpleQueue[_Transaction | None] = SimpleQueue()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._ended: asyncio.Future[None] | None = None
+        self._next_look = 0.0
 
     async def open(self) -> None:
         """Open or make the file. Raises Unavailable when it cannot be used."""
@@ -195,18 +255,42 @@ class Store:
         Raises Unavailable, or Undeliverable for a document that SQLite cannot hold.
         Cancelling it leaves open whether they are committed.
         """
-        if self._loop is None:
-            raise Unavailable("the queue store is not open")
-        safe = self._loop.create_future()
-        self._inbox.put((publications, safe))
-        await safe
+        await self._do(publications, None)
+
+    async def change(self, act: Change) -> None:
+        """Do something else to the file in the next commit, and wait until that is done.
+
+        `act` runs in the store's thread, perhaps a second time where the first failed.
+        Raises as `publish` does.
+        """
+        await self._do((), act)
 
     def trouble(self) -> Reply | None:
-        """What the last commit failed with, for a second; then the next mail tries again."""
+        """STORAGE_FULL while there is no room, as far as is known; it is looked at again.
+
+        Else what the last commit failed with, for a second; then the next mail tries.
+        """
+        if self._writer.full:
+            self.look()
+            return reply.STORAGE_FULL
         refusal = self._writer.refusal
         if refusal is None or time.monotonic() > refusal[1]:
             return None
         return refusal[0]
+
+    def look(self) -> None:
+        """Find out whether there is room, within a moment; not more often than is useful."""
+        now = time.monotonic()
+        if self._loop is not None and self._writer.bounded and now >= self._next_look:
+            self._next_look = now + _REFUSE_FOR
+            self._inbox.put(_Transaction((), None, self._loop.create_future()))
+
+    async def _do(self, documents: Sequence[Publication], change: Change | None) -> None:
+        if self._loop is None:
+            raise Unavailable("the queue store is not open")
+        safe = self._loop.create_future()
+        self._inbox.put(_Transaction(documents, change, safe))
+        await safe
 
     async def close(self) -> None:
         """Commit what was published so far and let go of the file."""
@@ -231,16 +315,16 @@ class Store:
             try:
                 self._writer.open()
             except (StoreError, ValueError) as error:
-                loop.call_soon_threadsafe(_settle, [((), opened)], [Unavailable(str(error))])
+                loop.call_soon_threadsafe(_settle, [_signal(opened)], [Unavailable(str(error))])
                 return
-            loop.call_soon_threadsafe(_settle, [((), opened)], [None])
+            loop.call_soon_threadsafe(_settle, [_signal(opened)], [None])
             last = False
             while not last:
                 group, last = self._take()
                 if group:
                     loop.call_soon_threadsafe(_settle, group, self._writer.commit(group))
             self._writer.close()
-            loop.call_soon_threadsafe(_settle, [((), ended)], [None])
+            loop.call_soon_threadsafe(_settle, [_signal(ended)], [None])
 
     def _take(self) -> tuple[list[_Transaction], bool]:
         """Wait for a transaction and take all that is there; True when it is the end."""
@@ -249,7 +333,7 @@ class Store:
         transaction = self._inbox.get()
         while transaction is not None:
             group.append(transaction)
-            for publication in transaction[0]:
+            for publication in transaction.documents:
                 octets += publication.size
             if len(group) == _GROUP_TRANSACTIONS or octets > _GROUP_OCTETS:
                 return group, False

@@ -13,6 +13,8 @@ import sqlite3
 import time
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 # "mlgw", in the place that file(1) and SQLite keep for it.
@@ -93,6 +95,12 @@ def unused_octets(connection: sqlite3.Connection) -> int:
     return _pragma(connection, "freelist_count") * _pragma(connection, "page_size")
 
 
+def used_octets(connection: sqlite3.Connection) -> int:
+    """What the file holds, with all that belongs to it, and without the room inside."""
+    pages = _pragma(connection, "page_count") - _pragma(connection, "freelist_count")
+    return pages * _pragma(connection, "page_size")
+
+
 def _make_private(path: Path) -> None:
     # Only ever opened when it is new: closing a descriptor of a file that SQLite has
     # open in this process would drop SQLite's POSIX locks. SQLite gives the -wal and
@@ -166,6 +174,76 @@ def depths(path: Path) -> dict[str, int]:
             return dict(connection.execute("SELECT queue, count(*) FROM document GROUP BY queue"))
         except sqlite3.Error as error:
             raise StoreError(f"queue store {path}: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class QueueStatus:
+    """One queue in the store: how many documents, their octets, when the oldest was received."""
+
+    name: str
+    documents: int
+    octets: int
+    oldest: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoreStatus:
+    """All queues that hold documents, how many of these were set aside, and the file.
+
+    `used` octets of the `file` are taken, the others are room inside.
+    """
+
+    queues: tuple[QueueStatus, ...]
+    aside: int
+    used: int
+    file: int
+
+    @property
+    def documents(self) -> int:
+        return sum(each.documents for each in self.queues)
+
+    @property
+    def octets(self) -> int:
+        """Of the documents alone."""
+        return sum(each.octets for each in self.queues)
+
+    @property
+    def oldest(self) -> datetime | None:
+        return min((each.oldest for each in self.queues if each.oldest), default=None)
+
+
+def status(path: Path) -> StoreStatus:
+    """What is in the store, by queue, sorted by name. Raises StoreError."""
+    with closing(connect(path, create=False)) as connection:
+        try:
+            rows = connection.execute(
+                "SELECT queue, count(*), sum(length(body)), min(received) FROM document"
+                " GROUP BY queue ORDER BY queue"
+            ).fetchall()
+            aside = 0
+            # Made by the first who hands documents on to a broker.
+            if connection.execute(
+                "SELECT count(*) FROM sqlite_master WHERE name = 'aside'"
+            ).fetchone()[0]:
+                (aside,) = connection.execute(
+                    "SELECT count(*) FROM aside JOIN document ON id = document"
+                ).fetchone()
+            used = used_octets(connection)
+            unused = unused_octets(connection)
+        except sqlite3.Error as error:
+            raise StoreError(f"queue store {path}: {error}") from error
+    queues = tuple(
+        QueueStatus(name, documents, octets, _received(oldest))
+        for name, documents, octets, oldest in rows
+    )
+    return StoreStatus(queues, aside, used, used + unused)
+
+
+def _received(text: str) -> datetime | None:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:  # not written by us
+        return None
 
 
 def read_store(

@@ -60,17 +60,22 @@ class Witness(Protocol):
 
 
 def output_of(settings: Settings) -> Output:
-    """Where documents go: nowhere, the broker, or the embedded queue."""
+    """Where documents go: nowhere, the broker, the embedded queue, or one behind the other."""
     if settings.store.output == "null":
         return Null()
+    path, deadline = settings.store.queue_store, settings.smtp.confirm_timeout
     if settings.broker.address:
         # Imported here: who has no broker need not wait for its library.
         from mailgw.outlets.amqp import Amqp
+        from mailgw.outlets.waiting_room import WaitingRoom
 
-        return Amqp(settings.broker, confirm_timeout=settings.smtp.confirm_timeout)
-    if settings.store.queue_store is None:
+        broker = Amqp(settings.broker, confirm_timeout=deadline)
+        if settings.store.outage == "store" and path is not None:
+            return WaitingRoom(broker, Store(path, settings.store.store_max), deadline=deadline)
+        return broker
+    if path is None:
         raise ValueError("neither a broker nor an embedded queue: the rules let it pass")
-    return Store(settings.store.queue_store)
+    return Store(path, settings.store.store_max)
 
 
 def house_of(

@@ -79,6 +79,7 @@ class Session:
         self._strain = 0
         self._inbound = Inbound()
         self._smtputf8 = False
+        self._chunking = False
         self._body = Body(rules.max_size, rules.newlines)
         self._chunk = _NO_CHUNK
         self._chunk_left = 0
@@ -279,6 +280,7 @@ class Session:
             return
         # RFC 5321 4.1.4: amid a transaction it does what RSET does.
         self._end_transaction()
+        self._chunking = asked.esmtp
         if not self.rules.courtesies:
             auth = self._auth_offered()
             answer = hello_reply(self.rules, esmtp=asked.esmtp, tls=self.tls, auth=auth)
@@ -394,6 +396,9 @@ class Session:
         if self._state not in (State.RCPT, State.CHUNKS):
             self._inbound.discard(asked.size)
             return reply.NO_RECIPIENTS if self._state is State.MAIL else self._out_of_order()
+        if not self._chunking:  # who said HELO was offered nothing
+            self._inbound.discard(asked.size)
+            return reply.NOT_IMPLEMENTED
         first = self._state is State.RCPT
         if (0 if first else self._body.size) + asked.size > self.rules.max_size:
             self._inbound.discard(asked.size)

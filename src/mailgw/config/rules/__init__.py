@@ -39,6 +39,7 @@ RULES: tuple[Rule, ...] = (
     checks.spamd_can_be_asked,
     checks.results_are_there_to_write,
     queues.mail_has_a_place,
+    queues.outages_can_be_outlasted,
     queues.queues_differ,
     queues.queue_type_can_do_it,
     queues.broker_keeps_mail,

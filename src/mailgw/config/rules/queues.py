@@ -20,9 +20,9 @@ def mail_has_a_place(written: Written) -> Iterator[Remark]:
             "queue-store",
             "output",
         )
-    if store.queue_store and broker.address:
+    if store.queue_store and broker.address and store.outage != "store":
         yield note(
-            "not used while rabbitmq-address is set: rabbitmq-outage: store is not available yet",
+            "not used while rabbitmq-address is set, except with rabbitmq-outage: store",
             "queue-store",
             "rabbitmq-address",
         )
@@ -31,6 +31,27 @@ def mail_has_a_place(written: Written) -> Iterator[Remark]:
         yield error(f'there is no folder "{folder}" (make it)', "queue-store")
     elif store.queue_store and store.queue_store.is_dir():
         yield error("is a folder (try a file in it, such as queue.sqlite)", "queue-store")
+
+
+def outages_can_be_outlasted(written: Written) -> Iterator[Remark]:
+    broker, store, smtp = written.settings.broker, written.settings.store, written.settings.smtp
+    if store.outage == "store" and not store.queue_store:
+        yield error(
+            "there is no queue-store for the mail to wait in (set it, or try refuse)",
+            "rabbitmq-outage",
+            "queue-store",
+        )
+    elif store.outage == "store" and not broker.address:
+        yield note(
+            "without effect while rabbitmq-address is empty: queue-store is the queue",
+            "rabbitmq-outage",
+            "rabbitmq-address",
+        )
+    used = store.queue_store and (store.outage == "store" or not broker.address)
+    if used and store.store_max is not None and store.store_max < 2 * smtp.maxsize:
+        yield warning(
+            "has no room for two mails of smtp-maxsize", "queue-store-max", "smtp-maxsize"
+        )
 
 
 def queues_differ(written: Written) -> Iterator[Remark]:

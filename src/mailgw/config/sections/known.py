@@ -12,7 +12,6 @@ from collections.abc import Mapping
 # Any other value is refused, because a rule that is written down and not obeyed is a hole.
 LATER: Mapping[str, str] = {
     # where mail goes
-    "queue-store-max": "",
     "storage-address": "",
     "storage-policy": "none",
     "storage-above": "",

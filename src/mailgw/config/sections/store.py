@@ -6,7 +6,10 @@ from pathlib import Path
 from typing import Literal
 
 from mailgw.config.declare import key, section
-from mailgw.config.values import path, size, word
+from mailgw.config.values import optional, path, size, size_of_at_least, word
+
+# An empty store has a few pages itself; less than this would hardly hold a mail.
+_LEAST_STORE = 1_000_000
 
 
 @section("store")
@@ -18,14 +21,23 @@ class StoreSettings:
         path,
         default="",
         doc="File of the embedded durable queue (SQLite), which is the queue where "
-        "rabbitmq-address is empty. Its folder must exist. Empty: none.",
+        "rabbitmq-address is empty, and where mail waits for the broker with rabbitmq-outage: "
+        "store. Its folder must exist. Empty: none.",
     )
-    outage: Literal["refuse"] = key(
+    store_max: int | None = key(
+        "queue-store-max",
+        optional(size_of_at_least(_LEAST_STORE)),
+        default="1GB",
+        doc="How much queue-store may hold. When it is nearly full, clients hear 452 before they "
+        "send a message. Empty: as much as the disk has.",
+    )
+    outage: Literal["refuse", "store"] = key(
         "rabbitmq-outage",
-        word("refuse", later=("store",)),
+        word("refuse", "store"),
         default="refuse",
-        doc="When the broker is away: refuse mail for the time being, with a 4xx before it is "
-        "sent. (store, which takes it into queue-store, is not available yet.)",
+        doc="When the broker is away or takes nothing: refuse mail for the time being, with a 4xx "
+        "before it is sent, or store it in queue-store and hand it on, oldest first, when the "
+        "broker is back.",
     )
     output: Literal["queue", "null"] = key(
         "output",
