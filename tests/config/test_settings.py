@@ -199,7 +199,6 @@ def test_a_usual_mistake_gets_its_own_hint(key: str, text: str, hint: str) -> No
         ("spool-directory", "/var/spool/mailerq"),
         ("storage-address", "s3://key:sesame@region/bucket"),
         ("storage-policy", "all"),
-        ("queue-store-max", "1GB"),
     ],
 )
 def test_a_rule_that_would_not_be_obeyed_keeps_the_gateway_from_starting(
