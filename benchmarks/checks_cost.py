@@ -23,9 +23,7 @@ import dns.resolver
 import spf
 import uvloop
 from checks_world import CLIENT, FOUR, HELO, HOSTNAME, SENDER
-from nameserver import NameServer
 from processes import Failed, cpu_seconds
-from spamd import Spamd
 
 from mailgw.checks import arc as our_arc
 from mailgw.checks import dkim as our_dkim
@@ -39,6 +37,8 @@ from mailgw.mail.peer import Peer
 from mailgw.mail.spool import Spool
 from mailgw.mail.transaction import Message, Recipient
 from mailgw.smtp.address import Address
+from nameserver import NameServer
+from spamd import Spamd
 
 SIZE = 10_240
 PEER = Peer("c1", CLIENT, 40000, CLIENT, 25, helo=HELO, esmtp=True)
@@ -128,7 +128,7 @@ async def _checks(content: bytes, server: NameServer) -> list[Check]:
         Check("dkim", by_dkim, stock[1], "dkim.verify"),
         Check("dmarc", by_dmarc, stock[2], "checkdmarc: query and parse, no more"),
         Check("arc", by_arc, stock[3], "dkim.arc_verify"),
-        Check("all four", by_all, lambda: all([each() for each in stock]), "one after the other"),
+        Check("all four", by_all, lambda: all(each() for each in stock), "one after the other"),
     ]
 
 

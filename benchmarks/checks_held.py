@@ -11,18 +11,17 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 
 import checks_world
-import signers
 import uvloop
 from checks_cost import message
 from checks_world import FOUR, HEADER, HOSTNAME, SIGNED
-from nameserver import NameServer
 from processes import Failed
 
+import signers
 from mailgw.checks.runner import runner_of
 from mailgw.config.sections.checks import CheckSettings
 from mailgw.config.sections.document import Extract
@@ -31,12 +30,12 @@ from mailgw.intake import Examination, Intake
 from mailgw.outlets.null import Null
 from mailgw.outlets.router import Queues
 from mailgw.process.machine import ready_for_load
+from nameserver import NameServer
 
 SIZES = {"10 KB": 10_000, "1 MB": 1_000_000, "20 MB": 20_000_000}
 _TICK = 0.001
 # Of the gateway by default: larger messages are read from a file.
 _SPOOL_MEMORY = 1_000_000
-_TOP = HEADER.removesuffix(b"\r\n")
 # A body hash that fits no body: the header is signed rightly, so all of the body is hashed.
 _NO_BODY = {"bh": "AAAA"}
 _LARGE_KEY, _LARGE_KEY_NAME = 4096, "large._domainkey.sender.test"
@@ -62,18 +61,19 @@ class Held:
         return max(*self.checks, *self.intake)
 
 
-def measure(rounds: int) -> Iterator[Held]:
-    """Every shape in every size; the first is a loop with nothing to do."""
+def measure(sizes: Sequence[str], rounds: int) -> Iterator[Held]:
+    """Every shape in each of these sizes; the first is a loop with nothing to do."""
     key = {_LARGE_KEY_NAME: signers.rsa_signer(_LARGE_KEY).record}
     with checks_world.name_server(key) as server:
         loop = uvloop.new_event_loop()
         try:
             house = loop.run_until_complete(_build(server))
-            idle = [loop.run_until_complete(_hold(lambda: asyncio.sleep(0.2)))] * 2
-            yield Held("nothing", "", (idle[0],), (idle[1],))
-            for size, octets in SIZES.items():
+            for size in sizes:
+                idle = loop.run_until_complete(_hold(lambda: asyncio.sleep(0.2)))
+                yield Held("nothing", size, (idle,), (idle,))
                 for shape, make in SHAPES.items():
-                    yield loop.run_until_complete(_measure(house, shape, size, make(octets), rounds))
+                    content = make(SIZES[size])
+                    yield loop.run_until_complete(_measure(house, shape, size, content, rounds))
         finally:
             loop.close()
 
@@ -134,10 +134,10 @@ class _Ticker:
 # --- shapes ---------------------------------------------------------------------------
 
 
-def _signed(body: bytes, header: bytes = _TOP) -> bytes:
-    """One signature and one ARC set; their body hashes fit nothing, and all is hashed."""
-    content = signers.signature(header + b"\r\n", {"h": SIGNED, **_NO_BODY}) + header + b"\r\n"
-    return signers.chain(content, 1, extra=_NO_BODY) + body
+def _signed(body: bytes, more: bytes = b"") -> bytes:
+    """One signature and one ARC set, and `more` fields on top that nobody signed."""
+    content = signers.signature(HEADER, {"h": SIGNED, **_NO_BODY}) + HEADER
+    return more + signers.chain(content, 1, extra=_NO_BODY) + body
 
 
 def _ten(body: bytes) -> bytes:
@@ -173,9 +173,9 @@ SHAPES: dict[str, Callable[[int], bytes]] = {
     "10 signatures": lambda size: _ten(_filled(b"words  and \t more \r\n", size)),
     "10 of RSA 4096": lambda size: _ten_large_keys(_filled(b"words \r\n", size)),
     "50 ARC sets": lambda size: signers.chain(HEADER, 50, extra=_NO_BODY) + b"x" * size,
-    "header, one field": lambda size: _signed(b"x\r\n", _TOP + b"X: " + b"y" * size + b"\r\n"),
-    "header, folds": lambda size: _signed(b"x\r\n", _TOP + b"X:" + b"\r\n y" * (size // 4) + b"\r\n"),
-    "header, fields": lambda size: _signed(b"x\r\n", _TOP + _filled(b"X-Y: z\r\n", size)),
-    "From, many": lambda size: _signed(b"x\r\n", _filled(b"From: a@b.test\r\n", size) + _TOP),
-    "From, long": lambda size: b"From: " + b"a@b.test, " * (size // 10) + b"\r\n" + _signed(b"x\r\n"),
+    "header, one field": lambda size: _signed(b"x\r\n", b"X: " + b"y" * size + b"\r\n"),
+    "header, folds": lambda size: _signed(b"x\r\n", b"X:" + b"\r\n y" * (size // 4) + b"\r\n"),
+    "header, fields": lambda size: _signed(b"x\r\n", _filled(b"X-Y: z\r\n", size)),
+    "From, many": lambda size: _signed(b"x\r\n", _filled(b"From: a@b.test\r\n", size)),
+    "From, long": lambda size: _signed(b"x\r\n", b"From:" + b" a@b.test," * (size // 10) + b"\r\n"),
 }

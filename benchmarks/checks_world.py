@@ -9,16 +9,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+
+from reception import Letter
 
 sys.path.append(str(Path(__file__).parent.parent / "tests"))
 
 import signers
-from nameserver import NameServer
-
 from mailgw.dns import AresResolver
 from mailgw.mail.finding import Finding
+from nameserver import NameServer
 
 CLIENT, HELO = "127.0.0.1", "mx.sender.test"
 SENDER = "bounce@sender.test"
@@ -82,23 +82,10 @@ def passes(findings: tuple[Finding, ...]) -> bool:
     )
 
 
-def as_lines(content: bytes) -> bytes:
-    """A message as smtp-source reads it from a file: it adds the CRs itself."""
-    return content.replace(b"\r\n", b"\n")
-
-
-@dataclass(frozen=True, slots=True)
-class Letter:
-    """What smtp-source sends instead of its own: a file, from whom, and under which name."""
-
-    file: Path
-    sender: str = SENDER
-    helo: str = HELO
-
-    @classmethod
-    def written(cls, file: Path, content: bytes) -> Letter:
-        file.write_bytes(as_lines(content))
-        return cls(file)
+def letter(file: Path, size: int) -> Letter:
+    """The signed mail as smtp-source sends it from a file: it adds the CRs itself."""
+    file.write_bytes(signed_mail(size).replace(b"\r\n", b"\n"))
+    return Letter(file, SENDER, HELO)
 
 
 def _strings(text: str) -> str:

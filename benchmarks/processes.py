@@ -162,7 +162,11 @@ def listening_port(pid: int) -> int | None:
             sockets.add(str(descriptor.readlink()))
         except FileNotFoundError:  # closed meanwhile
             continue
-    for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]:
+    try:
+        lines = Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]
+    except OSError:  # it has ended, which its owner looks after
+        return None
+    for line in lines:
         words = line.split()
         if words[3] == _LISTENING and f"socket:[{words[9]}]" in sockets:
             return int(words[1].rpartition(":")[2], 16)

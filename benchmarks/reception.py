@@ -44,6 +44,15 @@ SHAPES = [Shape(size, reused) for size in (4096, 102_400) for reused in (True, F
 
 
 @dataclass(frozen=True, slots=True)
+class Letter:
+    """A message that smtp-source sends from a file, from whom, and under which name."""
+
+    file: Path
+    sender: str
+    helo: str
+
+
+@dataclass(frozen=True, slots=True)
 class Server:
     process: Process
     port: int
@@ -107,14 +116,24 @@ def _sending(server: Server, shape: Shape) -> Contender:
     return Contender(server.process.name, lambda count: send(server, shape, count))
 
 
-def send(server: Server, shape: Shape, count: int, broker: int | None = None) -> Sample:
+def send(
+    server: Server,
+    shape: Shape,
+    count: int,
+    broker: int | None = None,
+    letter: Letter | None = None,
+) -> Sample:
     """Send so many messages with smtp-source; it fails unless each is answered 250.
 
-    `broker` is the pid of the broker behind the server, if there is one.
+    `broker` is the pid of the broker behind the server, if there is one. A `letter` is sent
+    instead of what smtp-source makes up.
     """
     command = [program("smtp-source"), "-4", "-s", str(min(SESSIONS, count)), "-m", str(count)]
-    command += ["-l", str(shape.size), "-f", "sender@example.com", "-t", "recipient@example.org"]
-    command += ["-M", "client.example", *(["-d"] if shape.reused else [])]
+    if letter is None:
+        command += ["-l", str(shape.size), "-f", "sender@example.com", "-M", "client.example"]
+    else:
+        command += ["-F", str(letter.file), "-f", letter.sender, "-M", letter.helo]
+    command += ["-t", "recipient@example.org", *(["-d"] if shape.reused else [])]
     command += [f"127.0.0.1:{server.port}"]
     pid = server.process.pid
     server.process.check()
