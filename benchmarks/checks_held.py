@@ -176,6 +176,9 @@ SHAPES: dict[str, Callable[[int], bytes]] = {
     "header, one field": lambda size: _signed(b"x\r\n", b"X: " + b"y" * size + b"\r\n"),
     "header, folds": lambda size: _signed(b"x\r\n", b"X:" + b"\r\n y" * (size // 4) + b"\r\n"),
     "header, fields": lambda size: _signed(b"x\r\n", _filled(b"X-Y: z\r\n", size)),
+    # Without an empty line and without a field; the intake looks for both.
+    "no header": lambda size: b"x" * size,
+    "no header, lines": lambda size: _filled(b"x\n", size),
     "From, many": lambda size: _signed(b"x\r\n", _filled(b"From: a@b.test\r\n", size)),
     "From, long": lambda size: _signed(b"x\r\n", b"From:" + b" a@b.test," * (size // 10) + b"\r\n"),
 }

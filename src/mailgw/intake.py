@@ -40,7 +40,7 @@ MOST_HOPS = 100
 # Octets of a header; no real one has a tenth. Others that read it bound their work by that.
 MOST_HEADER = 1024 * 1024
 # Octets without an empty line and without a field are a message that has no header.
-_FIELD = re.compile(rb"^[!-9;-~]+[ \t]*:", re.MULTILINE)
+_FIELD = re.compile(rb"^[!-9;-~]{1,998}+[ \t]*+:", re.MULTILINE)
 # From here on a message, or its header, is worked on beside the event loop.
 _LARGE, _LARGE_HEADER = 256 * 1024, 32 * 1024
 # Seconds that a client who is refused waits at most for the copy that is kept of its mail.
@@ -97,7 +97,8 @@ class Intake:
         """Make it safe and say so, or say why not. Closes the message's content."""
         try:
             content = await _aside(message.content.size > _LARGE, message.content.read)
-            end = header_end(content)
+            # One that is too long is not searched to its end.
+            end = header_end(content[: MOST_HEADER + 4])
             if end > MOST_HEADER and _FIELD.search(content, 0, MOST_HEADER):
                 return _refuse(message, "message.header", reply.HEADER_TOO_BIG)
             # A loop adds its fields on top.

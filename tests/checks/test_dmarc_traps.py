@@ -152,7 +152,7 @@ def test_c7_the_import_brings_no_auditor_and_does_not_read_the_list() -> None:
     program = (
         "import sys, mailgw.checks.dmarc, mailgw.checks.organization as organization\n"
         "print(sorted({'checkdmarc', 'dns', 'requests', 'httpx'} & set(sys.modules)))\n"
-        "print(organization._list.cache_info().currsize)\n"
+        "print(organization.public_suffixes.cache_info().currsize)\n"
     )
 
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)

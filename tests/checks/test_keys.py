@@ -50,7 +50,7 @@ def bare_rsa() -> str:
         f"v=DKIM1; g=*; n=note; p={P}",
         f"s=other:email; p={P}",
         f"p={bare_rsa()}",
-        ed25519_signer().record,
+        pytest.param(ed25519_signer().record, id="ed25519"),
     ],
 )
 def test_a_usable_key(record: str) -> None:

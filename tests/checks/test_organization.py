@@ -229,8 +229,8 @@ def test_the_list_may_be_a_local_file(tmp_path: Path) -> None:
     assert owner("a.b.test", "test") == "b.test"
 
 
-async def test_the_list_is_read_once() -> None:
-    assert await public_suffixes() is await public_suffixes()
+def test_the_list_is_read_once() -> None:
+    assert public_suffixes() is public_suffixes()
 
 
 # --- whatever is published ----------------------------------------------------------

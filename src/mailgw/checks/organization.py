@@ -19,7 +19,6 @@ what decides alignment is a domain with a record, and a walk that led there has 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -109,7 +108,7 @@ class Tree:
 
     async def walk(self, domain: str) -> Walk:
         """Find the organizational domain of a domain. Raises Unanswered."""
-        suffixes = await public_suffixes()
+        suffixes = public_suffixes()
         found: list[Found] = []
         for name in path(domain):
             try:
@@ -162,13 +161,7 @@ def _one_label_below(domain: str, start: str) -> str:
     return ".".join(labels[-(domain.count(".") + 2) :])
 
 
-async def public_suffixes() -> Suffixes:
-    """The list, read by the first who needs it, off the event loop: it takes a while."""
-    if _list.cache_info().currsize:
-        return _list()
-    return await asyncio.to_thread(_list)
-
-
 @lru_cache(maxsize=1)
-def _list() -> Suffixes:
+def public_suffixes() -> Suffixes:
+    """The list. Reading it takes 50 ms, so whoever is going to need it asks at the start."""
     return PublicSuffixList()

@@ -197,6 +197,9 @@ def _arc(resolver: Resolver) -> Independent:
 
 def _dmarc(resolver: Resolver) -> Alignment:
     from mailgw.checks import dmarc
+    from mailgw.checks.organization import public_suffixes
+
+    public_suffixes()  # now, and not when the first mail comes
 
     def run(content: bytes, findings: Sequence[Finding]) -> Coroutine[object, object, Finding]:
         return dmarc.check(resolver, content, findings)

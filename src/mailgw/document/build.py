@@ -253,12 +253,12 @@ def _text(content: bytes) -> bytes:
 
 def _base64(content: bytes) -> bytes:
     """Octets as a JSON string in base64."""
+    parts = [b'"']
     # The length of a slice is a multiple of three, so that the parts are one text.
-    parts = [
-        b2a_base64(content[start : start + _SLICE], newline=False)
-        for start in range(0, len(content), _SLICE)
-    ]
-    return b'"%b"' % (parts[0] if len(parts) == 1 else b"".join(parts))
+    for start in range(0, len(content), _SLICE):
+        parts.append(b2a_base64(content[start : start + _SLICE], newline=False))
+    parts.append(b'"')
+    return b"".join(parts)
 
 
 def _check(finding: Finding) -> CheckResult:
