@@ -317,3 +317,13 @@ def test_whatever_the_bytes_what_is_not_an_x_mq_field_stays(content: bytes) -> N
     found = extract(content, PEER, EVERYBODY)
 
     assert found.content == kept + content[header_end(content) :]
+
+
+@pytest.mark.parametrize("offset", range(-6, 3))
+def test_a_field_is_found_wherever_it_stands_in_a_long_header(offset: int) -> None:
+    before = b"X: " + b"x" * (1024 * 1024 + offset - 5) + b"\r\n"
+
+    found = extract(before + b"X-MQ-Tag: a\r\n\r\nbody", PEER, EVERYBODY)
+
+    assert found.content == before + b"\r\nbody"
+    assert found.requested.tags == ["a"]

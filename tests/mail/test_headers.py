@@ -135,3 +135,13 @@ def test_large_and_odd_headers_are_read_in_linear_time(content: bytes) -> None:
     # Milliseconds when linear, minutes when quadratic: the bound is far from both.
     assert octets <= len(content)
     assert time.perf_counter() - started < 5
+
+
+@pytest.mark.parametrize("empty", [b"\n\n", b"\n\r\n", b"\r\n\r\n"])
+@pytest.mark.parametrize("offset", range(-4, 5))
+def test_an_end_is_found_wherever_it_stands_in_a_long_header(empty: bytes, offset: int) -> None:
+    before = b"x" * (1024 * 1024 + offset)
+
+    found = header_end(before + empty + b"body\n\n")
+
+    assert found == len(before) + empty.index(b"\n") + 1

@@ -113,6 +113,9 @@ class Extraction:
     rejected: tuple[str, ...] = ()
 
 
+_STRIDE = 1024 * 1024
+
+
 class _BadValueError(ValueError):
     """The property cannot have this value."""
 
@@ -123,13 +126,21 @@ def extract(content: bytes, peer: Peer, policy: Policy) -> Extraction:
         return Extraction(content)
     end = header_end(content)
     # Nearly all mail ends here, and the header block was searched, not read.
-    if b"x-mq-" not in content[:end].lower():
+    if not _mentioned(content, end):
         return Extraction(content)
     fields = [f for f in read_fields(content, end) if f.name.startswith(PREFIX)]
     stripped = remove(content, fields)
     if not honours(policy, peer):
         return Extraction(stripped)
     return _read(fields, stripped)
+
+
+def _mentioned(content: bytes, end: int) -> bool:
+    """Whether the prefix stands anywhere before `end`, looked for in strides."""
+    return any(
+        b"x-mq-" in content[start : min(start + _STRIDE + 4, end)].lower()
+        for start in range(0, end, _STRIDE)
+    )
 
 
 def honours(policy: Policy, peer: Peer) -> bool:

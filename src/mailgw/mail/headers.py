@@ -21,7 +21,10 @@ from typing import NamedTuple
 _FIELD_END = re.compile(rb"\n(?![ \t])")
 _FOLD = re.compile(rb"\r?\n(?=[ \t])")
 # RFC 5322 2.2 (ftext), with the blanks before the colon that 4.5 still lets one read.
-_NAME = re.compile(rb"([!-9;-~]+)[ \t]*:")
+# A name fits into a line (2.1.1); without a way back, because what has no colon may be long.
+_NAME = re.compile(rb"([!-9;-~]{1,998}+)[ \t]*+:")
+# Octets that are searched at once: a call that takes long keeps everybody else waiting.
+_STRIDE = 1024 * 1024
 
 
 class Field(NamedTuple):
@@ -60,12 +63,14 @@ def header_end(content: bytes) -> int:
     """
     if content.startswith((b"\r\n", b"\n")):
         return 0
-    end = content.find(b"\n\r\n")
-    # Only what lies before the CRLF pair can end earlier, so a body is not searched twice.
-    bare = content.find(b"\n\n", 0, end + 1 if end >= 0 else len(content))
-    if bare >= 0:
-        end = bare
-    return end + 1 if end >= 0 else len(content)
+    for start in range(0, len(content), _STRIDE):
+        stop = start + _STRIDE
+        end = content.find(b"\n\r\n", start, stop + 2)
+        # Only what lies before the CRLF pair can end earlier, so a body is not searched twice.
+        bare = content.find(b"\n\n", start, end + 1 if end >= 0 else stop + 1)
+        if end >= 0 or bare >= 0:
+            return (bare if bare >= 0 else end) + 1
+    return len(content)
 
 
 def read_fields(content: bytes, end: int | None = None) -> Iterator[Field]:
