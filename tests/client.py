@@ -46,7 +46,10 @@ class Client:
         lines: list[str] = []
         while not lines or lines[-1][3:4] == "-":
             while b"\r\n" not in self._unread:
-                data = self.socket.recv(65536)
+                try:
+                    data = self.socket.recv(65536)
+                except ConnectionResetError:  # it had octets of ours unread
+                    return ""
                 if not data:
                     return ""
                 self._unread += data
