@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -40,6 +41,9 @@ _MOST_DIGITS = 76
 _CLOCK_LEEWAY = 300
 _CANONICAL = {b"simple": False, b"relaxed": True}
 _BLANKS = b" \t\r\n"
+# RFC 6376 3.1 and 3.5: labels of a host name, and the underscore that some have. dkimpy
+# takes others, too, that end the name for who reads it less strictly: bank.test'.evil.test.
+_NAME = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*\.?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +175,7 @@ def _message_signature(
 def _common(raw: bytes, tags: Tags) -> Signature | Trouble:
     """What all three have: who signed, how, and the signature itself."""
     domain, selector = a_labels(tags[b"d"]), a_labels(tags[b"s"])
-    if not domain or not selector:
+    if not (_NAME.fullmatch(domain) and _NAME.fullmatch(selector)):
         return Trouble("permerror", "d= or s= is not a name")
     signed = _decoded(tags[b"b"])
     if not signed:
