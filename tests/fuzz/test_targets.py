@@ -14,6 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fuzz.targets import TARGETS, seeds
+from mailgw.mail.headers import header_end, read_fields
+from signers import MAIL
 
 _noise = st.binary(max_size=24)
 
@@ -57,6 +59,107 @@ _MESSAGE = _words(
     ),
     *(b"x" * 200, b"From joe Mon\r\n", b"\xed\xa0\x80", "\u0433\u0440üße 世界".encode(), b'"\\'),
 )
+_REPORT = _words(
+    *(b"From: MAILER-DAEMON@a.test\r\n", b"Subject: Report Domain: a\r\n", b"--b\r\n", b"--b--"),
+    *(b"Content-Type: multipart/report; boundary=b", b"; report-type=", b"delivery-status\r\n"),
+    *(b"feedback-report\r\n", b"tlsrpt\r\n", b"disposition-notification\r\n", b"\r\n", b"\r\n\r\n"),
+    *(b"Content-Type: message/", b"Content-Type: application/tlsrpt+json\r\n", b"text/html"),
+    *(b"Content-Transfer-Encoding: base64\r\n", b"Content-Type: application/gzip\r\n", b"\x1f\x8b"),
+    *(b"Final-Recipient: rfc822; a@b.c\r\n", b"Status: 5.1.1\r\n", b"Feedback-Type: abuse\r\n"),
+    *(b"Disposition: a/b; deleted\r\n", b"<feedback>", b"<record>", b"</record>", b"</feedback>"),
+    *(b'{"policies":[', b'{"policy":', b'"x"', b"]}", b"1e999", b"<a@b.c>: 550 no such user\r\n"),
+    *(b"\\x{D800}", b"=?utf-8?b?/w==?=", b"&amp", b"PK\x03\x04", b"H4sIAAAAAAAC/w==", b"<!DOCTYPE"),
+)
+_RESULTS = _words(
+    *(b"Authentication-Results: ", b"authentication-results:", b"mx.ours.test", b"other.test"),
+    *(
+        b";",
+        b" dkim=pass",
+        b" header.d=a.test",
+        b"(",
+        b")",
+        b'"',
+        b"\\",
+        b" 1",
+        b"\r\n",
+        b"\r\n ",
+        b".",
+    ),
+    *(
+        b"joe@a.test",
+        b"=",
+        b",",
+        b"Subject: x\r\n",
+        b"\r\n\r\n",
+        b"x" * 330,
+        b"\xc3\xa9",
+        b"'",
+        b"/1",
+    ),
+)
+_AUTHORS = _words(
+    *(
+        b"From:",
+        b"From : ",
+        b" From: ",
+        b"from\0:",
+        b"X: y\r\n",
+        b"a@b.test",
+        b"c@d.test",
+        b"<",
+        b">",
+    ),
+    *(
+        b",",
+        b";",
+        b":",
+        b'"',
+        b"(",
+        b")",
+        b"\\",
+        b"@",
+        b".",
+        b" ",
+        b"\r\n",
+        b"\r\n ",
+        b"\r",
+        b"\n",
+        b"\0",
+    ),
+    *(
+        b"=?utf-8?q?a=40b.test?=",
+        "köln.test".encode(),
+        b"\xe3\x80\x82",
+        b"xn--",
+        b"a" * 70,
+        b"[1.2.3.4]",
+    ),
+)
+
+
+def _fields(name: str) -> list[bytes]:
+    """The fields that the target is seeded with, and the tags of those that have some."""
+    found: list[bytes] = []
+    for octets in seeds(name):
+        fields = [each.raw for each in read_fields(octets)]
+        found += fields
+        found += [tag + b";" for each in fields if b";" in each for tag in each.split(b";")]
+    return [*found, MAIL[header_end(MAIL) :], MAIL, b"\r\n"]
+
+
+def _damaged(name: str) -> st.SearchStrategy[bytes]:
+    """A seed with something in it that was not there."""
+    return st.builds(
+        lambda octets, where, gap, inside: (
+            octets[: int(where * len(octets))] + inside + octets[int(where * len(octets)) + gap :]
+        ),
+        st.sampled_from(list(seeds(name))),
+        st.floats(0, 1),
+        st.integers(0, 9),
+        st.one_of(_noise, st.sampled_from(_fields(name))),
+    )
+
+
 GRAMMAR = {
     "session": st.builds(
         lambda choice, said: bytes([choice]) + said, st.integers(0, 255), _SESSION
@@ -65,6 +168,16 @@ GRAMMAR = {
     "headers": _MESSAGE,
     "extraction": _MESSAGE,
     "document": _MESSAGE,
+    "reports": st.deferred(lambda: _REPORT | _damaged("reports")),
+    "results": st.deferred(lambda: _RESULTS | _damaged("results")),
+    # Keys are made when they are wanted.
+    "signatures": st.deferred(
+        lambda: (
+            st.lists(st.sampled_from(_fields("signatures")), max_size=12).map(b"".join)
+            | _damaged("signatures")
+        )
+    ),
+    "authors": st.deferred(lambda: _AUTHORS | _damaged("authors")),
 }
 # Octets that caches may grow by; a leak of a small object in each run is more.
 _KEPT = 10_000

@@ -19,10 +19,17 @@ _WITNESS = b"Subject: I am still served\r\n\r\nAnd so is my mail.\r\n"
 
 
 @pytest.fixture(scope="module")
+def surroundings() -> Mapping[str, object]:
+    """Keys that name servers which the module started; one that has some overrides this."""
+    return {}
+
+
+@pytest.fixture(scope="module")
 def mx(
     request: pytest.FixtureRequest,
     tmp_path_factory: pytest.TempPathFactory,
     certificate: Certificate,
+    surroundings: Mapping[str, object],
 ) -> Iterator[Gateway]:
     """The gateway of the module: a plain port, a TLS port, and what its KEYS say."""
     folder = tmp_path_factory.mktemp(request.module.__name__.rpartition(".")[2])
@@ -30,7 +37,7 @@ def mx(
     keys: Mapping[str, object] = getattr(request.module, "KEYS", {})
     # Where a module tries its gateway under several keys, the parameter is one choice.
     chosen: Mapping[str, object] = getattr(request, "param", {})
-    usual = {"local-addresses": "locals"} | certificate.keys
+    usual = {"local-addresses": "locals"} | certificate.keys | dict(surroundings)
     with running(folder, usual | dict(keys) | dict(chosen)) as started:
         # The first mail makes a worker load and allocate what every mail needs.
         _witness(started)

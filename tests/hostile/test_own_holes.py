@@ -1,6 +1,7 @@
 """This product's own holes, G01-G09 and G12: x-mq-*, many recipients, patterns, ceilings, names.
 
-Where a row speaks of checks (G04, G05), what is held here is what they read: the octets.
+Where a row speaks of checks (G04, G05), what is held here is what they read: the octets. What
+they find stands in test_signatures.
 """
 
 from __future__ import annotations

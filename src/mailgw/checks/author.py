@@ -142,7 +142,8 @@ def _to_ascii(domain: str) -> str:
 
 
 def _a_label(label: str) -> str:
-    if len(label) > 63:
+    # Folding makes a blank and an accent of an accent that stands alone: no name has one.
+    if len(label) > 63 or " " in label:
         return ""
     plain = _JOINERS.sub("", label)
     # RFC 5892 A.1, A.2: joiners belong to some scripts; between Latin letters they hide.
