@@ -249,7 +249,8 @@ async def test_a_broker_that_stands_still_is_told_in_time(broker: RabbitMQ) -> N
     finally:
         broker.thaw()
 
-    assert seen.endswith("no answer in time")
+    # Which of the two depends on how far it came.
+    assert seen.endswith(("no answer in time", "it stopped answering"))
 
 
 @pytest.mark.parametrize(

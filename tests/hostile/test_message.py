@@ -177,6 +177,7 @@ def test_B44_what_is_too_large_as_json_is_refused_and_breaks_nobody_else(
             "smtp-bare-newlines": "carry",
         }
     )
+    server.saw("amqp.connected")
     # Below the broker's limit as it comes; above it as JSON, for its escapes or its base64.
     messages = [
         b"Subject: x\r\n\r\n" + bytes(MAX_MESSAGE // 5),
