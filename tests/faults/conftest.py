@@ -9,18 +9,32 @@ from pathlib import Path
 import pytest
 from link import Link, linked
 from scene import EXCHANGE, PASSWORD, USER, VHOST, Scene, Trial, allow, playing
-from table import Row, render
+from table import WITH_STORE, Row, render
 
 from rabbitmq import RabbitMQ
 
 # What becomes of mail while the broker is away (rabbitmq-outage).
-OUTAGES = ["refuse"]
+OUTAGES = ["refuse", "store"]
 ROWS: pytest.StashKey[list[Row]] = pytest.StashKey()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "fault(number, name, made): the fault that a test injects")
+    config.addinivalue_line("markers", "fault(number, name, made, store): what a test injects")
     config.stash[ROWS] = []
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With a waiting room only what matters for it is in every run; the rest is a soak."""
+    for item in items:
+        mark = item.get_closest_marker("fault")
+        if _outage(item) == "store" and not (mark and mark.kwargs.get("store")):
+            item.add_marker(pytest.mark.soak)
+
+
+def _outage(item: pytest.Item) -> str:
+    spec = getattr(item, "callspec", None)
+    return str(spec.params.get("scene", "")) if spec is not None else ""
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -36,7 +50,10 @@ def trial(request: pytest.FixtureRequest) -> Trial:
     """The fault of this test, from its mark."""
     mark = request.node.get_closest_marker("fault")
     assert mark is not None, "this test names no fault"
-    return Trial(*mark.args, request.config.stash[ROWS])
+    number, name, made = mark.args
+    if _outage(request.node) == "store":
+        name += WITH_STORE
+    return Trial(number, name, made, request.config.stash[ROWS])
 
 
 @pytest.fixture(scope="package")

@@ -163,12 +163,13 @@ class Ledger:
     def hears(self, what: str, count: int = 1, limit: float = 30) -> None:
         """Return when clients heard, since the mark, so many replies that begin so."""
 
-        def since() -> int:
-            with self.lock:
-                fresh = self.heard - self._marked
-            return sum(n for said, n in fresh.items() if said.startswith(what))
+        wait_until(lambda: self.times(what) >= count, f"clients hear {what}", limit)
 
-        wait_until(lambda: since() >= count, f"clients hear {what}", limit)
+    def times(self, what: str) -> int:
+        """How many replies that begin so were heard since the mark."""
+        with self.lock:
+            fresh = self.heard - self._marked
+        return sum(n for said, n in fresh.items() if said.startswith(what))
 
     def pause(self, limit: float = 30) -> None:
         """Return when every client has settled its mail and begins no other."""
@@ -312,7 +313,7 @@ def mails(name: str, octets: int, recipients: int = 0) -> Iterator[Mail]:
         yield Mail(
             title,
             tuple(f"user{each}@ours.test" for each in range(to)),
-            f"Subject: {title}\r\n\r\n{line * lines}".encode(),
+            f"Subject: {title}\r\nFrom: <{SENDER}>\r\n\r\n{line * lines}".encode(),
         )
 
 

@@ -53,6 +53,8 @@ class Scene:
 
     def __post_init__(self) -> None:
         self.store = self.folder / "queue.sqlite"
+        # Outages before the fault of now.
+        self._earlier = 0
         self.gateway = Gateway(
             self.folder,
             {
@@ -83,6 +85,25 @@ class Scene:
         read_store(self.store, self.queue, limit=None, follow=False, keep=False, emit=found.append)
         return [json.loads(body) for body in found]
 
+    def troubles(self, ledger: Ledger, what: str, count: int = 1, limit: float = 30) -> None:
+        """Return when clients heard it so often; or, with a waiting room, when mail goes there.
+
+        What the broker itself says no to is told with a waiting room too.
+        """
+        if self.outage == "refuse":
+            ledger.hears(what, count, limit)
+            return
+
+        def waits() -> bool:
+            return self._outages() > self._earlier or depths(self.store) != {}
+
+        wait_until(lambda: waits() or ledger.times(what) >= count, f"{what}, or mail waits", limit)
+        if waits():
+            ledger.more(count, limit)
+
+    def _outages(self) -> int:
+        return self.gateway.log.count(" outage.began ")
+
     def joined(self) -> None:
         """Return when every worker is connected to the broker."""
 
@@ -90,6 +111,7 @@ class Scene:
             log = self.gateway.log
             return log.count(" amqp.connected ") - log.count(" amqp.lost ")
 
+        self._earlier = self._outages()
         if self.broker is not None:
             workers = len(self.gateway.workers())
             wait_until(lambda: connections() == workers, "every worker has joined the broker", 30)
@@ -142,9 +164,11 @@ class Trial:
             ledger.stop()
             self._growth.stop()
 
-    def take(self, scene: Scene) -> None:
-        """Read the queue now, because the fault will take it away."""
-        self._before += scene.take()
+    def take(self, scene: Scene) -> list[Json]:
+        """Read the queue now, because the fault will take it away or the test looks inside."""
+        taken = scene.take()
+        self._before += taken
+        return taken
 
     def verdict(self, scene: Scene, ledger: Ledger, *, growth: int = GROWTH) -> Verdict:
         """Read the queue, hold it against the ledger, and assert the promise.
@@ -243,6 +267,9 @@ def send(gateway: Gateway, message: bytes) -> str:
         return client.mail(message)
 
 
-def fault(number: str, name: str, made: str) -> pytest.MarkDecorator:
-    """The fault that a test injects: its number where it has one, its name, how it is made."""
-    return pytest.mark.fault(number, name, made)
+def fault(number: str, name: str, made: str, *, store: bool = False) -> pytest.MarkDecorator:
+    """The fault that a test injects: its number where it has one, its name, how it is made.
+
+    `store`: every run injects it with a waiting room too, and not only a soak.
+    """
+    return pytest.mark.fault(number, name, made, store=store)

@@ -8,11 +8,14 @@ there are does not, and that is what a test compares.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeGuard
 
 FOLDER = Path(__file__).parent
+# What is added to the name of a fault where mail waits for the broker.
+WITH_STORE = ", rabbitmq-outage: store"
 _HEAD = (
     "| fault | how it is made | what clients heard | accepted | lost | duplicated |\n"
     "| --- | --- | --- | --- | --- | --- |\n"
@@ -53,20 +56,33 @@ def declared(*, soak: bool = True) -> list[str]:
     """
     found: list[str] = []
     for file in sorted(FOLDER.glob("test_*.py")):
-        for test in ast.parse(file.read_text()).body:
-            if not isinstance(test, ast.FunctionDef):
-                continue
-            marks = [node for each in test.decorator_list for node in ast.walk(each)]
-            long = any(isinstance(node, ast.Attribute) and node.attr == "soak" for node in marks)
-            if soak or not long:
-                found += [name for node in marks if (name := _name(node))]
+        tests = [each for each in ast.parse(file.read_text()).body if _is_function(each)]
+        # A scene of the file's own has no waiting room.
+        waits = all(each.name != "scene" for each in tests)
+        for outage in ("", WITH_STORE) if waits else ("",):
+            for test in tests:
+                found += _declared_by(test, outage, soak=soak)
     return found
 
 
-def _name(node: ast.AST) -> str:
-    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)):
-        return ""
-    if node.func.id != "fault":
-        return ""
-    number, name, _ = (ast.literal_eval(each) for each in node.args)
-    return f"{name} ({number})" if number else name
+def _is_function(node: ast.stmt) -> TypeGuard[ast.FunctionDef]:
+    return isinstance(node, ast.FunctionDef)
+
+
+def _declared_by(test: ast.FunctionDef, outage: str, *, soak: bool) -> Iterator[str]:
+    marks = [node for each in test.decorator_list for node in ast.walk(each)]
+    if not soak and any(isinstance(node, ast.Attribute) and node.attr == "soak" for node in marks):
+        return
+    # Others have no broker to go away.
+    if outage and not {each.arg for each in test.args.args} & {"scene", "own"}:
+        return
+    for node in marks:
+        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)):
+            continue
+        if node.func.id == "fault" and (soak or not outage or _always_stores(node)):
+            number, name, _ = (ast.literal_eval(each) for each in node.args)
+            yield f"{name}{outage} ({number})" if number else name + outage
+
+
+def _always_stores(mark: ast.Call) -> bool:
+    return any(each.arg == "store" and ast.literal_eval(each.value) for each in mark.keywords)

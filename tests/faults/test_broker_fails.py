@@ -19,13 +19,13 @@ def remember_queues(broker: RabbitMQ) -> None:
     broker.ctl("eval", "[dets:sync(Table) || Table <- dets:all()].")
 
 
-@fault("F11, F16", "broker killed and restarted under load", "kill -9, start again")
+@fault("F11, F16", "broker killed and restarted under load", "kill -9, start again", store=True)
 def test_a_killed_broker(scene: Scene, mortal: RabbitMQ, trial: Trial) -> None:
     with trial.load(scene) as ledger:
         remember_queues(mortal)
         ledger.more()
         mortal.kill()
-        ledger.hears("451 4.3.0", 4)
+        scene.troubles(ledger, "451 4.3.0", 4)
         mortal.start()
         ledger.more()
     trial.verdict(scene, ledger)
@@ -44,24 +44,25 @@ def test_a_broker_stopped_for_a_minute(scene: Scene, mortal: RabbitMQ, trial: Tr
 
 
 def stopped(scene: Scene, broker: RabbitMQ, trial: Trial, seconds: float) -> None:
-    with trial.load(scene) as ledger:
+    # In a minute four clients fill a waiting room that takes as long to empty.
+    with trial.load(scene, senders=1 if seconds else 4) as ledger:
         broker.stop()
         again = time.monotonic() + seconds
-        ledger.hears("451 4.3.0")
+        scene.troubles(ledger, "451 4.3.0")
         while time.monotonic() < again:
             ledger.mark()
-            ledger.hears("451 4.3.0")
+            scene.troubles(ledger, "451 4.3.0")
         broker.start()
         ledger.more()
     trial.verdict(scene, ledger)
 
 
-@fault("F10", "broker frozen", "SIGSTOP until clients were told, SIGCONT")
+@fault("F10", "broker frozen", "SIGSTOP until clients were told, SIGCONT", store=True)
 def test_a_frozen_broker(scene: Scene, mortal: RabbitMQ, trial: Trial) -> None:
     with trial.load(scene) as ledger:
         mortal.freeze()
         try:
-            ledger.hears("451 4.3.0", 4)
+            scene.troubles(ledger, "451 4.3.0", 4)
         finally:
             mortal.thaw()
         ledger.more()
@@ -84,7 +85,9 @@ def test_connections_closed(scene: Scene, mortal: RabbitMQ, trial: Trial) -> Non
         pytest.param(
             ("set_vm_memory_high_watermark", "absolute", "1"),
             ("set_vm_memory_high_watermark", "0.6"),
-            marks=fault("F8", "memory alarm", "set_vm_memory_high_watermark absolute 1"),
+            marks=fault(
+                "F8", "memory alarm", "set_vm_memory_high_watermark absolute 1", store=True
+            ),
         ),
         pytest.param(
             ("set_disk_free_limit", "1000000GB"),
@@ -101,7 +104,7 @@ def test_an_alarm(
         mortal.ctl(*alarm)
         try:
             # Before the message was sent: MAIL is refused.
-            ledger.hears("452 4.3.1", 10)
+            scene.troubles(ledger, "452 4.3.1", 10)
         finally:
             mortal.ctl(*end)
         ledger.more()

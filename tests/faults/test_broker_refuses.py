@@ -34,7 +34,7 @@ def test_a_full_queue(
 ) -> None:
     with trial.load(scene) as ledger:
         policy('{"max-length": 1, "overflow": "reject-publish"}')
-        ledger.hears("452 4.3.1", 10)
+        scene.troubles(ledger, "452 4.3.1", 10)
         # 3.10 forgets to tell the publishers that there is room again.
         mortal.ctl("clear_policy", "-p", VHOST, "full")
         ledger.more()
@@ -59,12 +59,17 @@ def trial_without_row() -> Trial:
     return Trial("F6", "queue full, older mail dropped", "policy max-length 10", [])
 
 
-@fault("F3", "inbox queue deleted", "delete_queue while publishes are on their way: returned")
+@fault(
+    "F3",
+    "inbox queue deleted",
+    "delete_queue while publishes are on their way: returned",
+    store=True,
+)
 def test_a_deleted_queue(scene: Scene, mortal: RabbitMQ, link: Link, trial: Trial) -> None:
     with trial.load(scene) as ledger:
         with on_their_way(scene, link, trial, ledger):
             mortal.ctl("delete_queue", "-p", VHOST, scene.queue)
-        ledger.hears("451 4.3.5")
+        scene.troubles(ledger, "451 4.3.5")
         ledger.more()
     trial.verdict(scene, ledger)
     assert scene.gateway.log.count("amqp.returned") <= 2 * 2
@@ -74,7 +79,7 @@ def test_a_deleted_queue(scene: Scene, mortal: RabbitMQ, link: Link, trial: Tria
 def test_a_deleted_exchange(scene: Scene, mortal: RabbitMQ, trial: Trial) -> None:
     with trial.load(scene) as ledger:
         delete_exchange(mortal)
-        ledger.hears("451 4.3.0")
+        scene.troubles(ledger, "451 4.3.0")
         ledger.more()
     trial.verdict(scene, ledger)
 
@@ -104,7 +109,7 @@ def test_a_changed_password(scene: Scene, mortal: RabbitMQ, trial: Trial) -> Non
     with trial.load(scene) as ledger:
         mortal.ctl("change_password", USER, "another")
         mortal.ctl("close_all_connections", "--vhost", VHOST, "rotated")
-        ledger.hears("451 4.3.0", 10)
+        scene.troubles(ledger, "451 4.3.0", 10)
         mortal.ctl("change_password", USER, PASSWORD)
         ledger.more()
     trial.verdict(scene, ledger)
@@ -117,7 +122,7 @@ def test_a_removed_permission(scene: Scene, mortal: RabbitMQ, trial: Trial) -> N
         allow(mortal, write="^$")
         # Rights are kept with a channel for a while; a new connection asks again.
         mortal.ctl("close_all_connections", "--vhost", VHOST, "rights")
-        ledger.hears("451 4.3.0", 10)
+        scene.troubles(ledger, "451 4.3.0", 10)
         allow(mortal)
         ledger.more()
     trial.verdict(scene, ledger)
@@ -128,7 +133,7 @@ def test_a_deleted_virtual_host(scene: Scene, mortal: RabbitMQ, link: Link, tria
     with trial.load(scene) as ledger:
         with on_their_way(scene, link, trial, ledger):
             mortal.ctl("delete_vhost", VHOST)
-        ledger.hears("451 4.3.0", 10)
+        scene.troubles(ledger, "451 4.3.0", 10)
         mortal.ctl("add_vhost", VHOST)
         mortal.ctl("set_permissions", "-p", VHOST, "guest", ".*", ".*", ".*")
         allow(mortal)

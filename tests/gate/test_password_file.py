@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
+import threading
 import time
 from pathlib import Path
 
@@ -206,14 +207,26 @@ async def test_a_few_are_checked_and_a_few_wait_and_the_others_are_not_told(
     await source.close()
 
 
-async def test_after_closing_nobody_is_told_and_nobody_hangs(tmp_path: Path) -> None:
+async def test_after_closing_nobody_is_told_and_nobody_hangs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source = PasswordFile(written(tmp_path, f"bob:{SHA512}"), at_once=1)
+    begun, go = threading.Event(), threading.Event()
+    bob = source._hashes["bob"]
+
+    def slowly(password: str, text: str) -> bool:
+        begun.set()
+        return go.wait(10) and bob.check(password, text)
+
+    monkeypatch.setitem(source._hashes, "bob", bob._replace(check=slowly))
     waiting = [asyncio.create_task(source.verify("bob", SHA512_WORD)) for _ in range(5)]
-    await asyncio.sleep(0)
+    assert await asyncio.to_thread(begun.wait, 10)
     await source.close()
+    go.set()
     answers = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 10)
-    assert {type(answer) for answer in answers} <= {bool, CannotTell}
-    assert isinstance(answers[-1], CannotTell)
+    # The one that was being checked is told, those behind it are not.
+    assert answers[0] is True
+    assert [type(answer) for answer in answers[1:]] == [CannotTell] * 4
     with pytest.raises(CannotTell):
         await source.verify("bob", SHA512_WORD)
 

@@ -123,6 +123,7 @@ class SpamAssassin:
             # Somebody's deadline over more than this question was shorter than ours.
             if asked is not None:
                 self._rest.was_slow()
+                self._in_vain("spamd took too long")
             raise
         except TimeoutError:
             if asked is None:
