@@ -2,12 +2,14 @@
 """Read one queue of mailgw, let through what passes, and put it on another queue.
 
     filter-and-forward.py --from inbox --to outbox --dropped junk --require dmarc=pass
+    filter-and-forward.py --from inbox --to outbox --once 3600
 
 An example to copy: plain aio-pika, nothing of mailgw; the rule is the function `passes`.
 The document is forwarded as it came, byte by byte, since a received document is also one
 that can be sent. The law it keeps: acknowledged after the broker has confirmed the copy
 (mandatory, so a missing queue is no success). A mail is never lost; when we are stopped
-between the two steps it is forwarded twice, with the same message-id.
+between the two steps it is forwarded twice, with the same message-id. With --once, a mail
+with the `dedupe` of one that was forwarded a while ago is acknowledged and goes nowhere.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -49,6 +52,27 @@ def passes(document: dict[str, Any], required: Sequence[tuple[str, str]], larges
     return largest <= 0 or int(document.get("mime-size", 0)) <= largest
 
 
+class Forwarded:
+    """The dedupe keys of the last hour or so, for one program. Several share a table instead."""
+
+    def __init__(self, seconds: float, most: int = 100_000) -> None:
+        self._seconds = seconds
+        self._most = most
+        self._times: dict[str, float] = {}
+
+    def __contains__(self, key: object) -> bool:
+        now = time.monotonic()
+        return isinstance(key, str) and now - self._times.get(key, -1e9) < self._seconds
+
+    def add(self, key: object) -> None:
+        """Remember it; to be called when the mail is safe, never before."""
+        if self._seconds and isinstance(key, str):
+            self._times.pop(key, None)
+            self._times[key] = time.monotonic()
+            if len(self._times) > self._most:
+                del self._times[next(iter(self._times))]
+
+
 async def forward(message: AbstractIncomingMessage, channel: AbstractChannel, queue: str) -> None:
     """Publish a copy and return when the broker has it. Raises DeliveryError if not."""
     copy = aio_pika.Message(
@@ -66,9 +90,18 @@ async def forward(message: AbstractIncomingMessage, channel: AbstractChannel, qu
 
 
 async def take(
-    message: AbstractIncomingMessage, channel: AbstractChannel, arguments: argparse.Namespace
+    message: AbstractIncomingMessage,
+    channel: AbstractChannel,
+    arguments: argparse.Namespace,
+    forwarded: Forwarded,
 ) -> None:
     """Judge one message, forward or drop it, then acknowledge it."""
+    # In the document too; here it need not be unpacked for it.
+    dedupe = message.headers.get("x-mailgw-dedupe")
+    if dedupe in forwarded:
+        await message.ack()
+        print(message.message_id or "?", "-> was there before", flush=True)
+        return
     try:
         document = document_of(message)
         target = arguments.to
@@ -80,6 +113,7 @@ async def take(
         return
     if target:
         await forward(message, channel, target)
+        forwarded.add(dedupe)
     await message.ack()
     print(document.get("message-id", "?"), "->", target or "dropped", flush=True)
 
@@ -99,6 +133,7 @@ async def run(arguments: argparse.Namespace) -> None:
         waiting: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
         await source.consume(waiting.put)
         stopping = asyncio.ensure_future(stop.wait())
+        forwarded = Forwarded(arguments.once)
         while not stop.is_set():
             coming = asyncio.ensure_future(waiting.get())
             await asyncio.wait({coming, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -106,7 +141,7 @@ async def run(arguments: argparse.Namespace) -> None:
                 # What was not taken is not acknowledged, and the broker keeps it.
                 coming.cancel()
                 break
-            await take(coming.result(), channel, arguments)
+            await take(coming.result(), channel, arguments, forwarded)
 
 
 def requirement(text: str) -> tuple[str, str]:
@@ -139,6 +174,13 @@ def main() -> None:
         "--broker",
         default=os.environ.get("BROKER", "amqp://guest:guest@localhost/"),
         help="amqp[s]://login:password@host/vhost; default: $BROKER, or guest at localhost",
+    )
+    parser.add_argument(
+        "--once",
+        type=float,
+        default=0,
+        metavar="SECONDS",
+        help="forward the same envelope and bytes once in so many seconds; default: always",
     )
     parser.add_argument("--prefetch", type=int, default=20, help="mails fetched ahead; default: 20")
     arguments = parser.parse_args()

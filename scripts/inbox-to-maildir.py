@@ -7,6 +7,10 @@ An example to copy: plain aio-pika, nothing of mailgw. The law it keeps: a messa
 acknowledged after its file is in the Maildir and on the disk, so that whatever happens
 a mail is there at least once. The file carries the document's message-id: a mail that
 comes twice, because we were stopped between the two steps, is stored once.
+
+A body that was kept outside the queue is fetched by --fetch, a program that gets the key
+as its last argument and writes the body to its standard output; it is held against the
+size and the digest in the document.
 """
 
 from __future__ import annotations
@@ -15,12 +19,16 @@ import argparse
 import asyncio
 import base64
 import gzip
+import hashlib
 import json
 import os
 import re
+import shlex
 import signal
 import socket
+import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,20 +45,38 @@ def document_of(message: AbstractIncomingMessage) -> dict[str, Any]:
         except (OSError, EOFError) as error:
             raise ValueError(f"not gzip: {error}") from error
     document = json.loads(body)
-    if not isinstance(document, dict) or "mime" not in document:
-        raise ValueError("a document without mime")
+    if not isinstance(document, dict) or not ("mime" in document or "key" in document):
+        raise ValueError("a document without mime or key")
     return document
 
 
-def mime_of(document: dict[str, Any]) -> bytes:
+class CannotFetch(Exception):
+    """The body of a mail is not to be had now; the mail stays in the queue."""
+
+
+def fetched(key: str, document: dict[str, Any], fetch: Sequence[str]) -> bytes:
+    """The body that is kept outside the queue. Raises CannotFetch."""
+    if not fetch:
+        raise CannotFetch(f"{key} is kept outside the queue (--fetch says how to get it)")
+    done = subprocess.run([*fetch, key], stdout=subprocess.PIPE, check=False)
+    if done.returncode != 0:
+        raise CannotFetch(f"{key}: {fetch[0]} ended with {done.returncode}")
+    if hashlib.sha256(done.stdout).hexdigest() != document["mime-sha256"]:
+        raise CannotFetch(f"{key}: what was fetched is not what was received")
+    return done.stdout
+
+
+def mime_of(document: dict[str, Any], fetch: Sequence[str] = ()) -> bytes:
     """The bytes of the mail: text as UTF-8, or base64 where they are not valid UTF-8."""
+    if "mime" not in document:
+        return fetched(str(document["key"]), document, fetch)
     if document.get("mime-encoding") == "base64":
         return base64.b64decode(document["mime"], validate=True)
     mime: str = document["mime"]
     return mime.encode()
 
 
-def store(maildir: Path, document: dict[str, Any]) -> Path:
+def store(maildir: Path, document: dict[str, Any], fetch: Sequence[str] = ()) -> Path:
     """Write the mail into `new` and return its path once it is safe on the disk."""
     for folder in ("tmp", "new", "cur"):
         (maildir / folder).mkdir(parents=True, exist_ok=True)
@@ -59,7 +85,7 @@ def store(maildir: Path, document: dict[str, Any]) -> Path:
         if present.exists():
             return present
     # Lines end with LF in a Maildir. The envelope travels as Delivered-To and Return-Path.
-    mail = mime_of(document).replace(b"\r\n", b"\n")
+    mail = mime_of(document, fetch).replace(b"\r\n", b"\n")
     trace = (
         f"Return-Path: <{document.get('envelope', '')}>\nDelivered-To: {document['recipient']}\n"
     )
@@ -84,10 +110,10 @@ def file_name(document: dict[str, Any]) -> str:
     return f"{message_id}.mailgw.{host}"
 
 
-async def take(message: AbstractIncomingMessage, maildir: Path) -> None:
+async def take(message: AbstractIncomingMessage, maildir: Path, fetch: Sequence[str] = ()) -> None:
     """Store one message, then acknowledge it."""
     try:
-        path = await asyncio.to_thread(store, maildir, document_of(message))
+        path = await asyncio.to_thread(store, maildir, document_of(message), fetch)
     except (ValueError, KeyError, TypeError) as error:
         # It will not get better: off the queue (or to its dead-letter exchange).
         print(f"not a mail, rejected: {error}", file=sys.stderr, flush=True)
@@ -118,7 +144,7 @@ async def run(arguments: argparse.Namespace) -> None:
                 # What was not taken is not acknowledged, and the broker keeps it.
                 coming.cancel()
                 break
-            await take(coming.result(), arguments.maildir)
+            await take(coming.result(), arguments.maildir, arguments.fetch)
 
 
 def main() -> None:
@@ -133,10 +159,20 @@ def main() -> None:
         default=os.environ.get("BROKER", "amqp://guest:guest@localhost/"),
         help="amqp[s]://login:password@host/vhost; default: $BROKER, or guest at localhost",
     )
+    parser.add_argument(
+        "--fetch",
+        type=shlex.split,
+        default=(),
+        metavar="COMMAND",
+        help='gets bodies kept outside the queue: "mailgw storage get --config-file mailgw.conf"',
+    )
     parser.add_argument("--prefetch", type=int, default=20, help="mails fetched ahead; default: 20")
     arguments = parser.parse_args()
     try:
         asyncio.run(run(arguments))
+    except CannotFetch as error:
+        # Not acknowledged: the broker gives it to the next one who asks.
+        sys.exit(f"inbox-to-maildir: {error}")
     except (aio_pika.exceptions.AMQPError, OSError) as error:
         # Never the URL: it holds the password.
         sys.exit(f"inbox-to-maildir: the broker or the Maildir failed: {error}")

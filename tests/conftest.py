@@ -13,6 +13,7 @@ from gateway import Certificate
 from parts import needs
 from postgres import PostgreSQL
 from rabbitmq import RabbitMQ
+from s3server import S3
 from spamd import Spamd
 from tables import Table, sqlite_table
 
@@ -54,6 +55,17 @@ def postgres() -> Iterator[PostgreSQL]:
 def spamd() -> Iterator[Spamd]:
     """One private spamd for the whole run. Leave it running."""
     server = Spamd()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3]:
+    """One private server that speaks S3 for the whole run. Leave it running."""
+    server = S3()
     try:
         server.start()
         yield server

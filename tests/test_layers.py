@@ -20,7 +20,7 @@ TABLE = {
     "__main__": "cli",
     "cli": "*",
     "process": "*",
-    "intake": "checks document reports outlets plugins mail config observe smtp.reply",
+    "intake": "checks document reports outlets storage plugins mail config observe smtp.reply",
     # Policy reaches it through its Protocol `Gate` only.
     "wire": "smtp mail config observe",
     # The events of the dialogue are what it is asked about.
@@ -29,6 +29,7 @@ TABLE = {
     "document": _RULE_ROOM,
     "reports": _RULE_ROOM,
     "outlets": _RULE_ROOM,
+    "storage": "mail config plugins observe smtp.reply",
     # What it needs of the other rooms it is lent by whoever starts it.
     "doctor": "config dns mail outlets",
     "plugins": "mail observe smtp.reply",
@@ -58,6 +59,7 @@ HOMES = {
     # What a report says is read in one room and written in another, without a copy of it.
     "msgspec": "document/* mail/report.py reports/*",
     "netaddr": "config/networks.py",
+    "obstore": "storage/bucket.py",
     "pamqp": "outlets/amqp*.py",
     "pycares": "dns.py",
     "pg8000": "gate/database.py",

@@ -1,7 +1,8 @@
 """After the final dot: checks, verdict, documents, routing, publishing, the reply.
 
-Laws. 250 is said only when every document of the transaction is safe. A verdict stands:
-who was refused or is to try again hears so, whatever becomes of the documents.
+Laws. 250 is said only when every document of the transaction is safe, and before it every
+body that is kept elsewhere. A verdict stands: who was refused or is to try again hears so,
+whatever becomes of the documents.
 """
 
 from __future__ import annotations
@@ -22,16 +23,19 @@ from mailgw.document.build import Builder, Built, Notes
 from mailgw.mail.decision import Route
 from mailgw.mail.finding import Finding
 from mailgw.mail.headers import header_end
+from mailgw.mail.identifiers import document_id
 from mailgw.mail.publication import Publication
 from mailgw.mail.report import Report
 from mailgw.mail.trace import hops
 from mailgw.mail.transaction import Message, Recipient
+from mailgw.mail.unseen import Unseen
 from mailgw.observe import log
 from mailgw.observe.received import ReceivedLog
 from mailgw.outlets.router import Queues
 from mailgw.plugins import Output, Unavailable, Undeliverable
 from mailgw.smtp import reply
 from mailgw.smtp.reply import Reply
+from mailgw.storage.bodies import Bodies
 
 T = TypeVar("T")
 
@@ -45,6 +49,10 @@ _FIELD = re.compile(rb"^[!-9;-~]{1,998}+[ \t]*+:", re.MULTILINE)
 _LARGE, _LARGE_HEADER = 256 * 1024, 32 * 1024
 # Seconds that a client who is refused waits at most for the copy that is kept of its mail.
 _REFUSED_PATIENCE = 5.0
+
+# How often it is asked what became of the same transaction, in seconds: it may be under way
+# in another process, from which nobody can wake us.
+_LOOK_AGAIN = 0.05
 
 # Recognises and reads a report; the second argument is the sender, "" for the null sender.
 ReadReport = Callable[[bytes, str | None], Awaitable[Report | None]]
@@ -82,7 +90,8 @@ class Intake:
     Nothing is checked without an `examination`, and no report recognised without
     `read_report`. The documents of refused mail are kept where `queues` has a place for
     them, with the message if `keep_refused_bodies`. `received` is told of every document
-    that is safe.
+    that is safe. A transaction that `unseen` knows to be safe is not published once more.
+    `bodies` keeps those that do not travel in their documents.
     """
 
     builder: Builder
@@ -92,6 +101,8 @@ class Intake:
     examination: Examination | None = None
     keep_refused_bodies: bool = False
     read_report: ReadReport | None = None
+    unseen: Unseen | None = None
+    bodies: Bodies | None = None
 
     async def message(self, message: Message) -> Reply:
         """Make it safe and say so, or say why not. Closes the message's content."""
@@ -104,6 +115,11 @@ class Intake:
             # A loop adds its fields on top.
             if hops(content[: min(end, MOST_HEADER)]) > MOST_HOPS:
                 return _refuse(message, "message.loop", reply.MAIL_LOOP)
+            if self.unseen is not None:
+                # Looked at before anything else is done, since what vanishes may be back soon.
+                await _aside(message.content.size > _LARGE, message.content.digest)
+                if (earlier := await _earlier(message, self.unseen)) is not None:
+                    return _said_again(message, earlier)
             judgement, findings = _ACCEPTED, None
             if self.examination is not None:
                 began = time.monotonic()
@@ -116,7 +132,7 @@ class Intake:
             report = await self._report(message, content)
             del content
             routes = self.routes(message.recipients, judgement, report)
-            notes = Notes(routes, findings, judgement.steps, report)
+            notes = Notes(routes, findings, judgement.steps, report, keys=self._keys(message))
             documents = await self._build(message, notes, end)
         except OSError as trouble:  # the spool cannot be read back
             log.error("spool.failed", id=message.peer.connection_id, reason=trouble.strerror)
@@ -168,10 +184,11 @@ class Intake:
             return
         routes = [way] * len(message.recipients)
         try:
-            notes = Notes(routes, findings, judgement.steps, body=self.keep_refused_bodies)
+            body, keys = self.keep_refused_bodies, self._keys(message)
+            notes = Notes(routes, findings, judgement.steps, body=body, keys=keys)
             documents = await self._build(message, notes, header)
             async with asyncio.timeout(min(_REFUSED_PATIENCE, seconds / 2)):
-                await self.output.publish(_publications(message, documents, routes))
+                await self._make_safe(message, documents, routes)
         except (Unavailable, Undeliverable, OSError) as trouble:
             # TimeoutError is an OSError.
             log.warning(
@@ -187,7 +204,7 @@ class Intake:
         self, message: Message, documents: list[Built], routes: Sequence[Route]
     ) -> Reply:
         try:
-            await self.output.publish(_publications(message, documents, routes))
+            await self._make_safe(message, documents, routes)
         except (Unavailable, Undeliverable) as trouble:
             log.warning(
                 "message.unsafe",
@@ -198,10 +215,36 @@ class Intake:
             return trouble.reply
         return reply.queued(
             "\n".join(
-                f"{document.message_id} for {_fit_to_say(document, message)}"
+                f"{document.message_id} for {_fit_to_say(document.recipient, message)}"
                 for document in documents
             )
         )
+
+    async def _make_safe(
+        self, message: Message, documents: Sequence[Built], routes: Sequence[Route]
+    ) -> None:
+        """Keep the bodies that go elsewhere, then publish. Raises as `Output.publish` does."""
+        publications = _publications(message, documents, routes)
+        stored = {
+            each.document.key: each.stored
+            for each in documents
+            if isinstance(each.document.key, str) and each.stored is not None
+        }
+        if self.bodies is None or not stored:
+            await self.output.publish(publications)
+            return
+        await self.bodies.keep(stored)
+        try:
+            await self.output.publish(publications)
+        except (Unavailable, Undeliverable) as trouble:
+            # Where some of the documents may be safe, their bodies have to stay.
+            if trouble.nowhere:
+                self.bodies.forget(stored)
+            raise
+        self.bodies.settle(stored)
+
+    def _keys(self, message: Message) -> Callable[[int], str | None] | None:
+        return None if self.bodies is None else self.bodies.keys_for(message)
 
     def _log(
         self, message: Message, documents: list[Built], judgement: Judgement, answer: Reply
@@ -286,7 +329,36 @@ def discard(message: Message) -> Reply:
     return reply.OK
 
 
-def _fit_to_say(document: Built, message: Message) -> str:
+async def _earlier(message: Message, unseen: Unseen) -> str | None:
+    """The same transaction of before, whose 250 was not seen; waits for one under way."""
+    while not unseen.empty and (earlier := unseen.find(message)) is not None:
+        if earlier.safe:
+            return earlier.transaction_id
+        await asyncio.sleep(_LOOK_AGAIN)
+    return None
+
+
+def _said_again(message: Message, earlier: str) -> Reply:
+    """The 250 of the same transaction of before, under whose name its documents are."""
+    log.info(
+        "message.replayed",
+        id=message.peer.connection_id,
+        transaction=message.transaction_id,
+        earlier=earlier,
+        sender=message.reverse_path or "<>",
+        recipients=len(message.recipients),
+        size=message.content.size,
+        reply=250,
+    )
+    return reply.queued(
+        "\n".join(
+            f"{document_id(earlier, number)} for {_fit_to_say(recipient, message)}"
+            for number, recipient in enumerate(message.recipients, 1)
+        )
+    )
+
+
+def _fit_to_say(recipient: Recipient, message: Message) -> str:
     """The recipient as a reply to this client may name it (RFC 6531 3.7.4.1)."""
-    address = document.recipient.address
+    address = recipient.address
     return str(address) if message.smtputf8 else address.written

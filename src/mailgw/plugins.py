@@ -115,12 +115,16 @@ class Unavailable(Exception):
     """Not safe, and worth trying again: the client gets `reply`, always a 4xx.
 
     `reason` is for the log alone; it may name hosts and queues, `reply` never does.
+    `nowhere` says that it is known of every document that no queue has it.
     """
 
-    def __init__(self, reason: str, reply: Reply = reply.TRY_AGAIN) -> None:
+    def __init__(
+        self, reason: str, reply: Reply = reply.TRY_AGAIN, *, nowhere: bool = False
+    ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.reply = reply
+        self.nowhere = nowhere
 
 
 class Refused(Unavailable):
@@ -128,12 +132,16 @@ class Refused(Unavailable):
 
 
 class Undeliverable(Exception):
-    """Not safe, and trying again will not help: the client gets `reply`, always a 5xx."""
+    """Not safe, and trying again will not help: the client gets `reply`, always a 5xx.
 
-    def __init__(self, reason: str, reply: Reply = reply.TOO_BIG) -> None:
+    `nowhere` as in Unavailable.
+    """
+
+    def __init__(self, reason: str, reply: Reply = reply.TOO_BIG, *, nowhere: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
         self.reply = reply
+        self.nowhere = nowhere
 
 
 class Output(Protocol):

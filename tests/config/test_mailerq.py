@@ -42,6 +42,7 @@ KEYS_BY_FATE = {
         server-id user lock daemon database-address database-ttl
         received-log-file received-log-format application-log
         dns-min-ttl dns-timeout dns-capacity
+        storage-address storage-policy storage-threads storage-timeout
     """,
     OFF: "smtp-protection",
     SENDING: """
@@ -57,11 +58,11 @@ KEYS_BY_FATE = {
     NO_EFFECT: """
         rabbitmq-publishers database-validate received-bin-log-file received-log-maxsize
         received-log-maxage received-log-compression received-log-history
+        storage-ttl storage-reschedule
         dns-threads dns-getaddrinfo dns-interval dns-attempts dns-sockets dns-buffersize dns-rotate
     """,
     TO_COME: """
-        storage-address storage-policy storage-ttl storage-threads
-        storage-timeout storage-reschedule spool-directory spool-fail-directory spool-delay
+        spool-directory spool-fail-directory spool-delay
         spool-remove spool-extract spool-open-files spool-threads
     """,
     OLD_NAME: """

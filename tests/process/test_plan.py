@@ -17,6 +17,7 @@ from mailgw.process.plan import (
     in_need_of_a_restart,
     renewed,
 )
+from mailgw.process.unseen import Table, UnseenReplies
 
 CALM = {"smtp-ip": "127.0.0.1", "smtp-port": "0", "hostname": "mx.ours.test", "output": "null"}
 
@@ -28,6 +29,14 @@ def configuration(**keys: str) -> Configuration:
 
 def plan(**keys: str) -> Plan:
     return first_plan(configuration(**keys).settings, Alone())
+
+
+def test_a_reload_forgets_no_reply_that_was_not_seen() -> None:
+    unseen = UnseenReplies(Table(1, 600.0))
+    old = first_plan(configuration().settings, Alone(), unseen)
+    new = renewed(renewed(old, configuration()), configuration(smtp_maxsize="1MB"))
+    assert new.house is not old.house
+    assert new.house.unseen is unseen
 
 
 def test_a_key_that_reload_takes_over_is_new_and_the_others_are_as_they_were() -> None:

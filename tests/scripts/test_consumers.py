@@ -67,9 +67,15 @@ class Queues:
         await self._channel.declare_queue(name, durable=True)
         return name
 
-    async def put(self, queue: str, body: bytes, encoding: str | None = None) -> None:
+    async def put(
+        self, queue: str, body: bytes, encoding: str | None = None, dedupe: str = ""
+    ) -> None:
         message = aio_pika.Message(
-            body, content_encoding=encoding, message_id="k3x9a1", type="mailgw.message"
+            body,
+            content_encoding=encoding,
+            message_id="k3x9a1",
+            type="mailgw.message",
+            headers={"x-mailgw-dedupe": dedupe} if dedupe else None,
         )
         await self._channel.default_exchange.publish(message, queue)
 
@@ -187,6 +193,41 @@ async def test_what_passes_is_forwarded_unchanged_and_the_rest_is_set_aside(
     assert dropped.body == bad
     assert await queues.take(inbox) == []
     assert ended == 0
+
+
+async def test_the_same_mail_sent_again_is_forwarded_once_where_that_is_wanted(
+    broker: RabbitMQ, queues: Queues
+) -> None:
+    inbox, outbox = await queues.make(fresh("inbox")), await queues.make(fresh("outbox"))
+    for name, dedupe in (("one", "a1"), ("two", "a1"), ("three", "b2"), ("four", "")):
+        await queues.put(inbox, mail(name), dedupe=dedupe)
+
+    async with running(
+        "filter-and-forward.py",
+        *("--broker", broker.url, "--from", inbox, "--to", outbox, "--once", "3600"),
+    ) as process:
+        said = [await line(process.stdout) for _ in range(4)]
+
+    assert said[1] == "k3x9a1 -> was there before"
+    forwarded = await queues.take(outbox)
+    assert [m.body for m in forwarded] == [mail("one"), mail("three"), mail("four")]
+    assert await queues.take(inbox) == []
+
+
+async def test_the_same_mail_sent_again_is_forwarded_again_where_nothing_is_said(
+    broker: RabbitMQ, queues: Queues
+) -> None:
+    inbox, outbox = await queues.make(fresh("inbox")), await queues.make(fresh("outbox"))
+    for name in ("one", "two"):
+        await queues.put(inbox, mail(name), dedupe="a1")
+
+    async with running(
+        "filter-and-forward.py", "--broker", broker.url, "--from", inbox, "--to", outbox
+    ) as process:
+        for _ in range(2):
+            await line(process.stdout)
+
+    assert [m.body for m in await queues.take(outbox)] == [mail("one"), mail("two")]
 
 
 async def test_a_mail_whose_target_queue_went_away_is_still_on_the_first(

@@ -16,6 +16,7 @@ from mailgw.gate.door import Door as EverybodyMayEnter
 from mailgw.mail.identifiers import Identifiers
 from mailgw.mail.peer import Peer
 from mailgw.mail.transaction import Message, Recipient
+from mailgw.mail.unseen import Unseen
 from mailgw.smtp import events, reply
 from mailgw.smtp.extensions import Rules
 from mailgw.smtp.reply import Reply
@@ -106,6 +107,7 @@ async def serving(
     entrance: WhoMayEnter | None = None,
     greeting_delay: float = 0,
     minimum_rate: int = 1000,
+    unseen: Unseen | None = None,
 ) -> AsyncIterator[Door]:
     house = House(
         rules=rules or Rules("mx.ours.test", starttls=tls is not None, auth=True),
@@ -122,6 +124,7 @@ async def serving(
         greeting_delay=greeting_delay,
         minimum_rate=minimum_rate,
         auth_in_clear=auth_in_clear,
+        unseen=unseen,
     )
     [endpoint] = bind(["127.0.0.1"], [] if secure else [0], [0] if secure else [])
     idle = asyncio.Event()

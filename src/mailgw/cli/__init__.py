@@ -26,6 +26,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "consume": ("mailgw.cli.consume", "Print the documents in a queue, one a line."),
         "locals": ("mailgw.cli.locals", "List, change and try the local addresses."),
         "store": ("mailgw.cli.store", "Look into the embedded queue."),
+        "storage": ("mailgw.cli.storage", "Read bodies outside the queue, remove orphans."),
         "schema": ("mailgw.cli.schema", "Print the JSON Schema of the documents."),
     }
 )

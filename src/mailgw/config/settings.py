@@ -38,6 +38,7 @@ from mailgw.config.sections.local import LocalSettings
 from mailgw.config.sections.log import LogSettings
 from mailgw.config.sections.process import ProcessSettings
 from mailgw.config.sections.smtp import SmtpSettings
+from mailgw.config.sections.storage import StorageSettings
 from mailgw.config.sections.store import StoreSettings
 from mailgw.config.sections.tls import TlsSettings
 from mailgw.config.source import (
@@ -64,6 +65,7 @@ SECTIONS: tuple[type, ...] = (
     DocumentSettings,
     BrokerSettings,
     StoreSettings,
+    StorageSettings,
     ExtensionSettings,
     DnsSettings,
     LogSettings,
@@ -97,6 +99,7 @@ class Settings:
     document: DocumentSettings = field(default_factory=DocumentSettings)
     broker: BrokerSettings = field(default_factory=BrokerSettings)
     store: StoreSettings = field(default_factory=StoreSettings)
+    storage: StorageSettings = field(default_factory=StorageSettings)
     extensions: ExtensionSettings = field(default_factory=ExtensionSettings)
     dns: DnsSettings = field(default_factory=DnsSettings)
     log: LogSettings = field(default_factory=LogSettings)
@@ -218,6 +221,7 @@ def read(
         document=_build(DocumentSettings, texts),
         broker=_build(BrokerSettings, texts),
         store=_build(StoreSettings, texts),
+        storage=_build(StorageSettings, texts),
         extensions=_build(ExtensionSettings, texts),
         dns=_build(DnsSettings, texts),
         log=_build(LogSettings, texts),

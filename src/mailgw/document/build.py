@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 from binascii import b2a_base64
 from codecs import getincrementaldecoder
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -26,6 +26,7 @@ from mailgw.document.schema import CheckResult, Connection, Document, Dsn, Reque
 from mailgw.mail import decision
 from mailgw.mail.authentication import results_field, without_ours
 from mailgw.mail.finding import Finding
+from mailgw.mail.identifiers import document_id
 from mailgw.mail.peer import Peer
 from mailgw.mail.report import Report
 from mailgw.mail.trace import received_field
@@ -44,7 +45,8 @@ class Notes(NamedTuple):
     `findings` is None where nothing was checked. `steps` are those that led to the
     `routes`, of which there is one for each recipient, or none where nobody asks. `report`
     is for the documents of local recipients. Without `body` the message is left out, and
-    its size and digest still say what it was.
+    its size and digest still say what it was. `keys` names the bodies, by their size, that
+    are kept elsewhere; None for those that are not.
     """
 
     routes: Sequence[decision.Route] = ()
@@ -52,6 +54,7 @@ class Notes(NamedTuple):
     steps: Sequence[decision.Step] = ()
     report: Report | None = None
     body: bool = True
+    keys: Callable[[int], str | None] | None = None
 
 
 NOTHING_KNOWN = Notes()
@@ -65,7 +68,9 @@ class Built:
     and the same object for all recipients of the mail. `dedupe` is equal for the same envelope
     and received bytes. `priority` is what x-mq-priority asked for. `rejected` names the
     x-mq-* fields of the message that brought nothing: for the log. `document`, `requested`
-    and `custom` are what the parts were made of, less the message.
+    and `custom` are what the parts were made of, less the message. `stored` is the message
+    where it is to be kept elsewhere, under the key of the document; one object for all
+    recipients who share it.
     """
 
     recipient: Recipient
@@ -77,6 +82,7 @@ class Built:
     document: Document = field(repr=False)
     requested: Requested = field(repr=False)
     custom: dict[str, str] = field(repr=False)
+    stored: bytes | None = field(default=None, repr=False)
 
     @property
     def body(self) -> bytes:
@@ -86,12 +92,14 @@ class Built:
 
 @dataclass(frozen=True, slots=True)
 class _Mime:
-    """The message as it is published: its JSON value and what describes it."""
+    """The message as it is published: its JSON value or where it is, and what describes it."""
 
     value: bytes
     encoding: str | UnsetType
     size: int
     sha256: str
+    key: str | UnsetType = UNSET
+    stored: bytes | None = None
 
 
 class Builder:
@@ -132,7 +140,7 @@ class Builder:
         OSError where the spool cannot be read back; `message` stays open.
         """
         content = message.content.read()
-        digest = hashlib.sha256(content).hexdigest()
+        digest = message.content.digest()
         found = extract(content, message.peer, self._policy)
         mimes: dict[bool, _Mime] = {}
         connection = _connection(message.peer)
@@ -149,14 +157,14 @@ class Builder:
         built = []
         for number, recipient in enumerate(message.recipients, 1):
             address = _clean(str(recipient.address))
-            message_id = f"{message.transaction_id}r{number}"
+            message_id = document_id(message.transaction_id, number)
             dedupe = _dedupe(reverse_path, address, digest)
             marked = self._results[recipient.local]
             mime = mimes.get(marked)
             if mime is None:
                 published = self._published(found.content, message, notes, marked=marked)
                 known = digest if published is content else None
-                mime = mimes[marked] = _mime(published, known, body=notes.body)
+                mime = mimes[marked] = _mime(published, known, notes)
             document = Document(
                 message_id=message_id,
                 transaction_id=message.transaction_id,
@@ -173,7 +181,8 @@ class Builder:
                 mime_size=mime.size,
                 mime_sha256=mime.sha256,
                 mime_encoding=mime.encoding,
-                mime=_MIME_FOLLOWS,
+                key=mime.key,
+                mime=_MIME_FOLLOWS if mime.key is UNSET else UNSET,
             )
             # mime is the last member, so all but the brace stands before its value.
             parts = (_encoder.encode(document)[:-1], mime.value, appendix + b"}")
@@ -188,6 +197,7 @@ class Builder:
                     document,
                     requested,
                     found.custom,
+                    mime.stored,
                 )
             )
         return built
@@ -226,11 +236,14 @@ class Builder:
         return content
 
 
-def _mime(content: bytes, sha256: str | None, *, body: bool) -> _Mime:
+def _mime(content: bytes, sha256: str | None, notes: Notes) -> _Mime:
     """Encode the message once; `sha256` is its digest, where that is known already."""
     sha256 = sha256 or hashlib.sha256(content).hexdigest()
-    if not body:
+    if not notes.body:
         return _Mime(_NO_MIME, UNSET, len(content), sha256)
+    key = None if notes.keys is None else notes.keys(len(content))
+    if key is not None:
+        return _Mime(b"", UNSET, len(content), sha256, key, content)
     try:
         return _Mime(_text(content), UNSET, len(content), sha256)
     except UnicodeDecodeError:

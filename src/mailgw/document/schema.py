@@ -180,8 +180,8 @@ class Document(Requested, frozen=True, kw_only=True, rename="kebab"):
         Digest,
         Meta(description="The same for the same envelope and bytes, also when sent again."),
     ]
-    mime_size: Annotated[Count, Meta(description="Octets of the message in mime.")]
-    mime_sha256: Annotated[Digest, Meta(description="SHA-256 of the message in mime.")]
+    mime_size: Annotated[Count, Meta(description="Octets of the message in mime or under key.")]
+    mime_sha256: Annotated[Digest, Meta(description="SHA-256 of the message in mime or under key.")]
     mime_encoding: Annotated[
         Text,
         Meta(
@@ -189,15 +189,22 @@ class Document(Requested, frozen=True, kw_only=True, rename="kebab"):
             extra_json_schema={"enum": ["base64"]},
         ),
     ] = UNSET
+    key: Annotated[
+        Text,
+        Meta(
+            description="Instead of mime: the name of the message in storage-address, where "
+            "storage-policy or storage-above sent it there."
+        ),
+    ] = UNSET
     # Raw: the string is escaped once and shared by the documents of a transaction.
     mime: Annotated[
-        msgspec.Raw,
+        msgspec.Raw | UnsetType,
         Meta(
             description="The message, octet by octet, less the x-mq-* fields. Empty where mail "
             "was refused, unless refused-body is true.",
             extra_json_schema={"type": "string"},
         ),
-    ]
+    ] = UNSET
 
 
 def property_names() -> frozenset[str]:
@@ -236,6 +243,8 @@ def _schema() -> dict[str, Any]:
         **document,
         "properties": {name: document["properties"][name] for name in names},
         "additionalProperties": {"type": "string"},
+        # The message is in the document or elsewhere, never nowhere and never twice.
+        "oneOf": [{"required": ["mime"]}, {"required": ["key"]}],
         "$defs": definitions,
     }
 

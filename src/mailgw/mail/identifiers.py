@@ -13,6 +13,11 @@ _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 _PREFIX_LENGTH = 12
 
 
+def document_id(transaction_id: str, number: int) -> str:
+    """The name of a document: that of its transaction, and the recipient's number, from 1."""
+    return f"{transaction_id}r{number}"
+
+
 class Identifiers:
     """Makes them; one per process, made after the fork. `server_id` stands in front."""
 

@@ -6,10 +6,13 @@ kernel removes it with the last descriptor, also when the process is killed.
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
+
+_SLICE = 1024 * 1024
 
 
 class Spool:
@@ -20,13 +23,14 @@ class Spool:
     when the disk is full.
     """
 
-    __slots__ = ("_chunks", "_directory", "_file", "_memory", "size")
+    __slots__ = ("_chunks", "_digest", "_directory", "_file", "_memory", "size")
 
     def __init__(self, memory: int, directory: Path | None = None) -> None:
         self._memory = memory
         self._directory = directory
         self._chunks: list[bytes] = []
         self._file: IO[bytes] | None = None
+        self._digest: str | None = None
         self.size = 0
 
     def write(self, chunk: bytes) -> None:
@@ -48,6 +52,24 @@ class Spool:
         if len(self._chunks) > 1:
             self._chunks = [b"".join(self._chunks)]
         return self._chunks[0] if self._chunks else b""
+
+    def digest(self) -> str:
+        """SHA-256 of all bytes, in hex; made when it is first asked for, and known ever after."""
+        if self._digest is None:
+            if self._file is None:
+                made = hashlib.sha256(self.read())
+            else:
+                made = hashlib.sha256()
+                self._file.seek(0)
+                while piece := self._file.read(_SLICE):
+                    made.update(piece)
+            self._digest = made.hexdigest()
+        return self._digest
+
+    @property
+    def digest_known(self) -> bool:
+        """Whether it was asked for before: then it costs nothing, after `close` too."""
+        return self._digest is not None
 
     def close(self) -> None:
         self._chunks = []

@@ -140,17 +140,23 @@ class Amqp:
         """Publish all and return when each is acked. See `Output.publish`."""
         trouble = self.unreachable()
         if trouble is not None or self._closing:
-            raise Unavailable("amqp: not connected, or blocked", trouble or reply.TRY_AGAIN)
+            raise Unavailable(
+                "amqp: not connected, or blocked", trouble or reply.TRY_AGAIN, nowhere=True
+            )
         self._under_way += 1
+        # What the broker says no to is in no queue; of several, others may be in theirs.
+        alone = len(publications) == 1
         try:
             self.check(publications)
             await self._publish_all(publications)
         except PublishError as error:
-            raise self._came_back(error) from None
+            raise self._came_back(error, nowhere=alone) from None
         except DeliveryError:
             self._nacked = True
             self._note_full(publications)
-            raise Refused("amqp: the broker said nack", reply.STORAGE_FULL) from None
+            raise Refused(
+                "amqp: the broker said nack", reply.STORAGE_FULL, nowhere=alone
+            ) from None
         except (ChannelLost, ChannelInvalidStateError) as error:
             # Perhaps it was this one that the broker closed the channel for.
             self.check(publications)
@@ -235,7 +241,7 @@ class Amqp:
         if len(queues) == 1 and queues <= self._full.keys():
             self._full[queues.pop()] = time.monotonic() + _FULL_FOR
 
-    def _came_back(self, error: PublishError) -> Refused:
+    def _came_back(self, error: PublishError, *, nowhere: bool) -> Refused:
         queue = str(getattr(error.frame, "routing_key", ""))
         if queue not in self._returned:
             log.error("amqp.returned queue=%s reason=%r", queue, error.args[0])
@@ -244,7 +250,8 @@ class Amqp:
                 self._returned.add(queue)
         if queue in queue_names(self._settings):
             self._mend = True
-        return Refused(f"amqp: returned, no queue {queue!r}", reply.MISCONFIGURED)
+        reason = f"amqp: returned, no queue {queue!r}"
+        return Refused(reason, reply.MISCONFIGURED, nowhere=nowhere)
 
     # --- staying connected ------------------------------------------------------------
 

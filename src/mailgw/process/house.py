@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import socket
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from mailgw.checks.runner import runner_of
@@ -29,6 +28,7 @@ from mailgw.gate.recipients import BadLocalAddresses
 from mailgw.intake import Examination, Intake, ReadReport, discard
 from mailgw.mail.identifiers import Identifiers
 from mailgw.mail.transaction import Message
+from mailgw.mail.unseen import Unseen
 from mailgw.outlets.null import Null
 from mailgw.outlets.router import Queues
 from mailgw.outlets.store import Store
@@ -37,6 +37,7 @@ from mailgw.process.extensions import Extensions
 from mailgw.process.logs import received_log_of
 from mailgw.smtp.extensions import Rules
 from mailgw.smtp.reply import Reply
+from mailgw.storage.bodies import Bodies, bodies_of
 from mailgw.wire.house import Closer, House, Now
 from mailgw.wire.tls import BadCertificate, server_context
 
@@ -84,6 +85,7 @@ def house_of(
     identifiers: Identifiers,
     counters: Counters | None = None,
     witness: Witness | None = None,
+    unseen: Unseen | None = None,
 ) -> House:
     """Everything a listener needs. Raises TROUBLES.
 
@@ -100,9 +102,10 @@ def house_of(
     resolver = _resolver(settings)
     if resolver is not None and witness is not None:
         resolver = witness.beside(resolver)
-    examination = _examination(settings, hostname, resolver)
-    if examination is not None and witness is not None:
-        examination = replace(examination, told=witness.judged)
+    examination = _examination(settings, hostname, resolver, witness)
+    # Where somebody looks on, or mail is dropped, nothing is to stay behind.
+    kept = witness is None and settings.store.output == "queue"
+    bodies = bodies_of(settings.storage) if kept else None
     rules = Rules(
         hostname=hostname,
         max_size=settings.smtp.maxsize,
@@ -115,8 +118,8 @@ def house_of(
         courtesies=extensions.reply_to_all,
     )
     gate, intake = extensions.around(
-        _gate(settings, hostname, output, counters, locals_, resolver),
-        _intake(settings, hostname, output, examination),
+        _gate(settings, hostname, _trouble(output, bodies), counters, locals_, resolver),
+        _intake(settings, hostname, output, examination, unseen, bodies),
         rules,
         auth_in_clear=settings.access.auth_insecure_range,
         own_reply=settings.store.output == "null",
@@ -134,9 +137,10 @@ def house_of(
         proxies=settings.access.proxy,
         auth_in_clear=settings.access.auth_insecure_range,
         background=(locals_.run,),
-        closers=_closers(resolver, examination),
+        closers=_closers(resolver, examination, bodies),
         greeting_delay=settings.limits.greeting_delay,
         minimum_rate=settings.limits.minimum_rate,
+        unseen=unseen,
     )
 
 
@@ -161,7 +165,7 @@ def _door(settings: Settings, counters: Counters) -> Door:
 def _gate(
     settings: Settings,
     hostname: str,
-    output: Output,
+    trouble: Callable[[], Reply | None],
     counters: Counters,
     locals_: Locals,
     resolver: Resolver | None,
@@ -171,13 +175,20 @@ def _gate(
         hostname=hostname,
         locals=locals_,
         max_recipients=settings.smtp.max_recipients,
-        trouble=output.trouble,
+        trouble=trouble,
         logins=_logins(access),
         guesses=Guesses(access.auth_attempts, counters),
         recipients=access.recipients,
         blocklists=None if resolver is None else _blocklists(settings, resolver),
         message_rate=None if most is None else MessageRate(counters, most),
     )
+
+
+def _trouble(output: Output, bodies: Bodies | None) -> Callable[[], Reply | None]:
+    """What is known now to keep mail from becoming safe."""
+    if bodies is None:
+        return output.trouble
+    return lambda: output.trouble() or bodies.trouble()
 
 
 def _resolver(settings: Settings) -> Resolver | None:
@@ -206,17 +217,22 @@ def _blocklists(settings: Settings, resolver: Resolver) -> Blocklists | None:
 
 
 def _examination(
-    settings: Settings, hostname: str, resolver: Resolver | None
+    settings: Settings, hostname: str, resolver: Resolver | None, witness: Witness | None
 ) -> Examination | None:
     """What is checked in a message; None where nothing is, or where it is dropped anyway."""
     if not settings.checks.check or resolver is None or settings.store.output == "null":
         return None
     runner = runner_of(settings.checks, resolver, hostname)
-    return Examination(runner, settings.checks, settings.smtp.confirm_timeout)
+    told = None if witness is None else witness.judged
+    return Examination(runner, settings.checks, settings.smtp.confirm_timeout, told)
 
 
-def _closers(resolver: Resolver | None, examination: Examination | None) -> tuple[Closer, ...]:
+def _closers(
+    resolver: Resolver | None, examination: Examination | None, bodies: Bodies | None
+) -> tuple[Closer, ...]:
     closers: list[Closer] = []
+    if bodies is not None:
+        closers.append(bodies.close)
     if examination is not None:
         closers.append(examination.runner.close)
     if resolver is not None:
@@ -242,7 +258,12 @@ def _logins(access: AccessSettings) -> Authenticator | None:
 
 
 def _intake(
-    settings: Settings, hostname: str, output: Output, examination: Examination | None
+    settings: Settings,
+    hostname: str,
+    output: Output,
+    examination: Examination | None,
+    unseen: Unseen | None,
+    bodies: Bodies | None,
 ) -> Callable[[Message], Now[Reply]]:
     if settings.store.output == "null":
         return discard
@@ -265,6 +286,8 @@ def _intake(
         examination,
         broker.refused_body,
         _report_reader() if broker.reports else None,
+        unseen,
+        bodies,
     ).message
 
 

@@ -18,6 +18,7 @@ from mailgw.config.rules import Written, judge
 from mailgw.config.settings import KEYS
 from mailgw.gate.rates import Counters
 from mailgw.mail.identifiers import Identifiers
+from mailgw.mail.unseen import Unseen
 from mailgw.plugins import Output
 from mailgw.process.house import house_of, output_of
 from mailgw.process.logs import Logs, logs_of
@@ -36,6 +37,7 @@ class Plan:
     house: House
     counters: Counters
     logs: Logs
+    unseen: Unseen | None = None
 
     def house_for_worker(self, identifiers: Identifiers | None = None) -> House:
         """The house with identifiers that no other process draws; for after the fork."""
@@ -58,11 +60,12 @@ class CannotReload(Exception):
         self.reasons = reasons
 
 
-def first_plan(settings: Settings, counters: Counters) -> Plan:
+def first_plan(settings: Settings, counters: Counters, unseen: Unseen | None = None) -> Plan:
     """Build everything once. Raises what `house_of` and `logs_of` raise."""
     output = output_of(settings)
-    house = house_of(settings, output, Identifiers(settings.document.server_id), counters)
-    return Plan(settings, output, house, counters, logs_of(settings))
+    identifiers = Identifiers(settings.document.server_id)
+    house = house_of(settings, output, identifiers, counters, unseen=unseen)
+    return Plan(settings, output, house, counters, logs_of(settings), unseen)
 
 
 def renewed(plan: Plan, configuration: Configuration) -> Plan:
@@ -79,7 +82,9 @@ def renewed(plan: Plan, configuration: Configuration) -> Plan:
     if wrong:
         raise CannotReload(wrong)
     try:
-        house = house_of(settings, plan.output, plan.house.identifiers, plan.counters)
+        house = house_of(
+            settings, plan.output, plan.house.identifiers, plan.counters, unseen=plan.unseen
+        )
         logs = logs_of(settings)
     except Exception as trouble:  # whatever it is, the old house goes on
         complaint = configuration.placed(str(trouble) or repr(trouble))

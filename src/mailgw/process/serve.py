@@ -31,6 +31,7 @@ from mailgw.process.shared import SharedCounters
 from mailgw.process.signals import Signals
 from mailgw.process.supervisor import Supervisor
 from mailgw.process.trouble import CannotStart
+from mailgw.process.unseen import Table, UnseenReplies
 from mailgw.process.worker import loop_factory, work
 from mailgw.wire.listener import CannotListen, Endpoint, bind
 from mailgw.wire.tls import BadCertificate
@@ -48,6 +49,30 @@ _TROUBLES = (
 )
 
 Ready = Callable[[Sequence[Endpoint]], None]
+
+
+class _Common:
+    """What the workers have in common: memory, made before the fork."""
+
+    def __init__(self, settings: Settings) -> None:
+        workers, window = settings.listen.threads, settings.smtp.replay_window
+        self._counters = SharedCounters(workers)
+        self._table = Table(workers, window)
+        self.seat = Seat(self._counters)
+        # What is dropped at once may as well be dropped twice.
+        remembers = window and settings.store.output != "null"
+        self.unseen = UnseenReplies(self._table) if remembers else None
+
+    def take(self, place: int) -> None:
+        """Be that worker; for after the fork."""
+        self.seat.take(place)
+        if self.unseen is not None:
+            self.unseen.take(place)
+
+    def clear(self, place: int) -> None:
+        """Forget what only concerned a worker that ended."""
+        self._counters.clear(place)
+        self._table.clear(place)
 
 
 def serve(settings: Settings, read: Read, ready: Ready) -> int:
@@ -88,9 +113,8 @@ def _serve(
                 let_go.append(lock.leave)
             endpoints = _endpoints(settings, sockets)
             stack.callback(_close, endpoints)
-            shared = SharedCounters(settings.listen.threads)
-            seat = Seat(shared)
-            current = Current(first_plan(settings, seat))
+            common = _Common(settings)
+            current = Current(first_plan(settings, common.seat, common.unseen))
             current.plan.logs.use()
             if process.user:
                 become(process.user)
@@ -103,7 +127,7 @@ def _serve(
         let_go.append(signals.leave_to_the_parent)
 
         def serve_clients(place: int, channel: Channel) -> int:
-            seat.take(place)
+            common.take(place)
             return work(current, place, channel, read, endpoints)
 
         def all_serve() -> None:
@@ -117,7 +141,7 @@ def _serve(
                 verdict.ready()
 
         return Supervisor(
-            Crew(settings.listen.threads, serve_clients, let_go, shared.clear),
+            Crew(settings.listen.threads, serve_clients, let_go, common.clear),
             current,
             read,
             signals,

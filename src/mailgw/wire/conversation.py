@@ -21,6 +21,7 @@ from mailgw.smtp import events, reply
 from mailgw.smtp.reply import Refusal, Reply
 from mailgw.smtp.session import Session
 from mailgw.wire.house import Answer, House, Now
+from mailgw.wire.last_reply import LastReply
 from mailgw.wire.tls import negotiated
 from mailgw.wire.transport import Link
 
@@ -49,6 +50,7 @@ class Conversation:
         self._session = Session(
             house.rules, tls=secure, auth_in_clear=peer.remote_ip in house.auth_in_clear
         )
+        self._last_reply = LastReply(link, house.unseen)
         self._loop = asyncio.get_running_loop()
         self._deadline = self._loop.time() + house.patience
         self._waiting: asyncio.Task[None] | None = None
@@ -86,6 +88,8 @@ class Conversation:
         self._proceed()
 
     def received(self, data: bytes) -> None:
+        if self._last_reply.awaited:
+            self._last_reply.heard()
         self._session.receive(data)
         if self._waiting is not None or self._link.choked:
             # What is pipelined behind an answer still owed waits in the kernel.
@@ -99,8 +103,9 @@ class Conversation:
         # is finished, and its reply may still be read.
         self._half_closed = True
         if self._waiting is None:
-            self._link.close()
+            self._last_reply.close()
         else:
+            self._last_reply.lost()
             self._break_hush(reply.BYE)
 
     def writable(self) -> None:
@@ -112,6 +117,7 @@ class Conversation:
         if self._waiting is None:
             self._end()
         else:
+            self._last_reply.lost()
             self._break_hush(reply.BYE)
 
     # --- what the house asks --------------------------------------------------------
@@ -136,12 +142,13 @@ class Conversation:
 
     def check_deadline(self, now: float) -> None:
         """Called about once a second: nobody needs a finer clock, or one of their own."""
+        self._last_reply.look()
         if now < self._deadline:
             return
         if self._waiting is not None:
             # Answered 451 by `_wait`; what was under way may still become safe.
             self._waiting.cancel()
-        elif self._link.open:
+        elif self._link.open and not self._session.closed:
             log.info("client.timeout", id=self.peer.connection_id, rule=reply.TIMEOUT.rule)
             self._say_last(reply.TIMEOUT)
 
@@ -200,7 +207,7 @@ class Conversation:
         self._proceed()
         self._link.resume()
         if self._half_closed and self._waiting is None:
-            self._link.close()
+            self._last_reply.close()
 
     def _our_bug(self) -> Reply:
         log.failure("decision.error", id=self.peer.connection_id)
@@ -215,7 +222,7 @@ class Conversation:
             self._deadline = self._loop.time() + self._house.patience
             self._link.send(data)
         if self._session.closed:
-            self._link.close()
+            self._last_reply.close()
 
     def _end_if_drained(self) -> None:
         if self._session.between_transactions:
@@ -227,6 +234,7 @@ class Conversation:
         self._flush()
 
     def _end(self) -> None:
+        self._last_reply.ended()
         self._forget()
         self._house.gate.gone(self.peer)
         if self._taken or not self.peer.health_check:
@@ -292,6 +300,7 @@ class Conversation:
                 self._forget()
             case events.DataDone():
                 self._taken += said.positive
+                self._last_reply.said(positive=said.positive)
                 self._forget()
             case events.Hello() if said.positive:
                 self.peer = replace(self.peer, helo=event.name, esmtp=event.esmtp)
@@ -389,9 +398,11 @@ class Conversation:
     def _hand_over(self, end: bytes) -> Now[Reply]:
         """The message is complete: give it to the intake."""
         self._keep(end)
-        return (
-            reply.STORAGE_FULL if self._spool_failed else self._house.intake(self._take_message())
-        )
+        if self._spool_failed:
+            return reply.STORAGE_FULL
+        message = self._take_message()
+        self._last_reply.begun(message)
+        return self._house.intake(message)
 
     def _take_message(self) -> Message:
         sender, content = self._sender, self._content

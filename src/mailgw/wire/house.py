@@ -16,6 +16,7 @@ from mailgw.config.networks import NOWHERE, Networks
 from mailgw.mail.identifiers import Identifiers
 from mailgw.mail.peer import Peer
 from mailgw.mail.transaction import Message, Recipient
+from mailgw.mail.unseen import Unseen
 from mailgw.smtp import events
 from mailgw.smtp.extensions import Rules
 from mailgw.smtp.reply import Reply
@@ -109,7 +110,8 @@ class House:
     `greeting_delay` is how long the banner is held back, in seconds; `minimum_rate` the
     octets per second that a message has to come at, 0 for none. What is in `background`
     goes on beside the conversations for as long as newcomers meet this house; `closers`
-    end what its rooms share.
+    end what its rooms share. `unseen` is told of the replies that a client may not have
+    seen; None where nobody asks.
     """
 
     rules: Rules
@@ -128,6 +130,7 @@ class House:
     minimum_rate: int = 1000
     background: tuple[Background, ...] = ()
     closers: tuple[Closer, ...] = ()
+    unseen: Unseen | None = None
 
     async def close(self) -> None:
         """Let go of what was opened while it served: the gate first, then what it leaned on."""

@@ -7,11 +7,18 @@ read, and one that does not let the connection end is cut off.
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import socket
 import ssl
+import struct
+import sys
+import termios
 from typing import Protocol, cast
 
 # How long a closing connection may take to drain its last reply, in seconds.
 _FAREWELL = 10.0
+# The state of a connection of which nothing is left, as Linux numbers them.
+_TCP_CLOSE = 7
 
 
 class Receiver(Protocol):
@@ -39,6 +46,9 @@ class Link(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self.choked = False
         self.closing = False
+        # The client ended it and had all that was sent by then; or it broke.
+        self.ended_in_order = False
+        self.broken = False
         self._early: list[bytes] | None = None
         self._farewell: asyncio.TimerHandle | None = None
 
@@ -55,6 +65,7 @@ class Link(asyncio.Protocol):
             self._early.append(data)
 
     def eof_received(self) -> bool:
+        self.ended_in_order = self.delivered() is True
         if self.transport is not None and self.transport.get_extra_info("ssl_object"):
             return False
         self.receiver.half_closed()
@@ -71,6 +82,10 @@ class Link(asyncio.Protocol):
         if self.transport is None:
             return
         self.transport = None
+        self.broken = exc is not None
+        # Inside TLS not every event loop tells of the end before.
+        if exc is None and not self.closing:
+            self.ended_in_order = True
         if self._farewell is not None:
             self._farewell.cancel()
         self.receiver.ended()
@@ -80,6 +95,25 @@ class Link(asyncio.Protocol):
     @property
     def open(self) -> bool:
         return self.transport is not None and not self.closing
+
+    def delivered(self) -> bool | None:
+        """Whether the client's system has all that was sent; None when it never will.
+
+        Behind a balancer it is the balancer's system. True where ours cannot tell.
+        """
+        if self.transport is None:
+            return None
+        if self.transport.get_write_buffer_size():
+            return False
+        sock: socket.socket | None = self.transport.get_extra_info("socket")
+        if sock is None or sys.platform != "linux":
+            return True
+        try:
+            left = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4))
+            state = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+        except (OSError, ValueError):  # the descriptor is no more
+            return None
+        return None if state == _TCP_CLOSE else struct.unpack("=i", left) == (0,)
 
     def send(self, data: bytes) -> None:
         if self.transport is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from mailgw.config.rules import access, checks, host, listening, queues
+from mailgw.config.rules import access, checks, host, listening, queues, storage
 from mailgw.config.rules.written import Remark, Written
 
 __all__ = ["RULES", "Remark", "Rule", "Written", "judge"]
@@ -44,6 +44,9 @@ RULES: tuple[Rule, ...] = (
     queues.queue_type_can_do_it,
     queues.broker_keeps_mail,
     queues.broker_is_trusted,
+    storage.storage_has_a_use,
+    storage.storage_ends_in_time,
+    storage.storage_can_be_used,
     host.logs_can_be_written,
     host.daemon_is_heard,
     host.lock_is_ours,

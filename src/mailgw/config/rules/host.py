@@ -65,8 +65,10 @@ def secret_files_are_kept(written: Written) -> Iterator[Remark]:
 
 def unlike_mailerq(written: Written) -> Iterator[Remark]:
     for name, key in written.keys.items():
-        about_broker = name.startswith("rabbitmq-") and not written.settings.broker.address
-        if key.differs and name not in written.entries and not about_broker:
+        unused = (name.startswith("rabbitmq-") and not written.settings.broker.address) or (
+            name.startswith("storage-") and written.settings.storage.address is None
+        )
+        if key.differs and name not in written.entries and not unused:
             yield note(f"not MailerQ's default: {key.differs}", name)
 
 

@@ -12,13 +12,6 @@ from collections.abc import Mapping
 # Any other value is refused, because a rule that is written down and not obeyed is a hole.
 LATER: Mapping[str, str] = {
     # where mail goes
-    "storage-address": "",
-    "storage-policy": "none",
-    "storage-above": "",
-    "storage-ttl": "",
-    "storage-threads": "1",
-    "storage-timeout": "20",
-    "storage-reschedule": "120",
     # other ways in
     "spool-directory": "",
     "spool-fail-directory": "",
@@ -56,6 +49,8 @@ IGNORED: Mapping[str, str] = {
     "database-validate": "the one table that is used is always checked",
     "received-bin-log-file": "the log of MailerQ's own console (received-log-file is the readable "
     "one)",
+    "storage-ttl": "what is published stays until its consumer or the store's own rules remove it",
+    "storage-reschedule": "where storing fails the client is asked to come again",
     "received-log-maxsize": _ROTATION,
     "received-log-maxage": _ROTATION,
     "received-log-compression": _ROTATION,
@@ -146,7 +141,6 @@ RENAMED: Mapping[str, str] = {
 # Of all these, the ones whose values hold credentials: never shown.
 SECRET: frozenset[str] = frozenset(
     {
-        "storage-address",
         "cluster-address",
         "proxy-server",
         "www-auth",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from mailgw.config.declare import key, section
-from mailgw.config.values import duration, size_of_at_least, truth, whole, word
+from mailgw.config.values import duration, pause, size_of_at_least, truth, whole, word
 
 
 @section("smtp")
@@ -51,6 +51,15 @@ class SmtpSettings:
         reload=True,
         doc="Seconds to wait, after the message was received, until all its documents are safe. "
         "After that the client is told to try again with 451.",
+    )
+    # RFC 5321 4.5.4.1: who retries at once does so after some minutes, most after half an hour.
+    replay_window: float = key(
+        "smtp-replay-window",
+        pause,
+        default="3600",
+        doc="Seconds for which a mail is remembered whose client was lost before it can have seen "
+        "the 250. Where it sends the same mail again, it gets the same identifiers, and nothing "
+        "is published twice. 0: such a mail is published again.",
     )
     validate_address: Literal["strict", "loose"] = key(
         "smtp-validate-address",

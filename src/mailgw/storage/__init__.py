@@ -1,0 +1,1 @@
+"""Message bodies that do not travel in their documents."""
