@@ -154,9 +154,7 @@ class Amqp:
         except DeliveryError:
             self._nacked = True
             self._note_full(publications)
-            raise Refused(
-                "amqp: the broker said nack", reply.STORAGE_FULL, nowhere=alone
-            ) from None
+            raise Refused("amqp: the broker said nack", reply.STORAGE_FULL, nowhere=alone) from None
         except (ChannelLost, ChannelInvalidStateError) as error:
             # Perhaps it was this one that the broker closed the channel for.
             self.check(publications)
