@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -138,3 +139,11 @@ def test_what_would_go_wrong_is_told(tmp_path: Path, texts: dict[str, str], find
     [said] = found({key: text.replace("{}", str(tmp_path)) for key, text in texts.items()})
 
     assert said.startswith(finding.replace("{}", str(tmp_path)))
+
+
+def test_a_library_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "obstore", None)
+
+    [said] = found(IN | {"storage-address": "s3://eu-west-1/bodies"})
+
+    assert said.endswith("needs what is not installed (pip install 'mailgw[storage]')")

@@ -181,6 +181,27 @@ def test_the_broker_takes_what_is_larger_than_its_messages_may_be(
     wait_until(lambda: files(tmp_path, "publishing") == [], "its marks are gone")
 
 
+@needs("rabbitmq")
+def test_a_body_whose_document_the_broker_turned_down_is_removed(
+    gateway: Start, broker: RabbitMQ, tmp_path: Path
+) -> None:
+    server = gateway(
+        {
+            "rabbitmq-address": broker.url,
+            "rabbitmq-inbox": f"nobody-made-{uuid.uuid4().hex[:8]}",
+            "rabbitmq-declare": "false",
+            "storage-address": f"dir://{tmp_path}/bodies",
+            "storage-policy": "in",
+        }
+    )
+    server.saw("amqp.connected")
+
+    assert send(server, MESSAGE).startswith("451")
+
+    server.saw("amqp.returned")
+    wait_until(lambda: files(tmp_path, "") == [], "nothing of it is left")
+
+
 # --- trouble ------------------------------------------------------------------------
 
 
