@@ -202,7 +202,7 @@ class RabbitMQ:
         )
 
 
-def wait_until(holds: Callable[[], bool], what: str, limit: float = 20.0) -> None:
+def wait_until(holds: Callable[[], bool], what: str, limit: float = 60.0) -> None:
     """Return as soon as `holds()`, or fail naming `what` never came true."""
     deadline = time.monotonic() + limit
     while not holds():
@@ -211,7 +211,7 @@ def wait_until(holds: Callable[[], bool], what: str, limit: float = 20.0) -> Non
         time.sleep(0.05)
 
 
-async def eventually(holds: Callable[[], bool], what: str, limit: float = 20.0) -> None:
+async def eventually(holds: Callable[[], bool], what: str, limit: float = 60.0) -> None:
     """As `wait_until`, while the event loop goes on."""
     deadline = time.monotonic() + limit
     while not holds():

@@ -68,7 +68,10 @@ def test_the_table_shows_wildcards_as_they_are_written() -> None:
 
 def test_only_what_is_between_the_markers_is_replaced(tmp_path: Path) -> None:
     readme = tmp_path / "README.md"
-    readme.write_text("a <!-- keys -->old<!-- /keys --> b <!-- document --><!-- /document --> c")
+    readme.write_text(
+        "a <!-- keys -->old<!-- /keys --> b <!-- document --><!-- /document -->"
+        " <!-- faults --><!-- /faults --> c"
+    )
 
     _generate(tmp_path)
 
@@ -77,7 +80,7 @@ def test_only_what_is_between_the_markers_is_replaced(tmp_path: Path) -> None:
     assert render.key_table() in made
     assert markdown_table() in made
     assert made.startswith("a <!-- keys -->\n|")
-    assert made.endswith("<!-- /document --> c")
+    assert made.endswith("<!-- /faults --> c")
 
 
 def test_a_readme_without_markers_is_refused(tmp_path: Path) -> None:

@@ -150,7 +150,7 @@ class Ledger:
         for sender in self._senders:
             sender.start()
 
-    def more(self, count: int = 50, limit: float = 30) -> None:
+    def more(self, count: int = 50, limit: float = 60) -> None:
         """Return when so many more were accepted: it takes mail, or takes it again."""
         enough = len(self.accepted) + count
         wait_until(lambda: len(self.accepted) >= enough, f"{count} more are accepted", limit)
@@ -160,7 +160,7 @@ class Ledger:
         with self.lock:
             self._marked = self.heard.copy()
 
-    def hears(self, what: str, count: int = 1, limit: float = 30) -> None:
+    def hears(self, what: str, count: int = 1, limit: float = 60) -> None:
         """Return when clients heard, since the mark, so many replies that begin so."""
 
         wait_until(lambda: self.times(what) >= count, f"clients hear {what}", limit)
@@ -171,7 +171,7 @@ class Ledger:
             fresh = self.heard - self._marked
         return sum(n for said, n in fresh.items() if said.startswith(what))
 
-    def pause(self, limit: float = 30) -> None:
+    def pause(self, limit: float = 60) -> None:
         """Return when every client has settled its mail and begins no other."""
         self.going.clear()
         wait_until(lambda: self.idle == len(self._senders), "all clients are at rest", limit)

@@ -85,7 +85,7 @@ class Scene:
         read_store(self.store, self.queue, limit=None, follow=False, keep=False, emit=found.append)
         return [json.loads(body) for body in found]
 
-    def troubles(self, ledger: Ledger, what: str, count: int = 1, limit: float = 30) -> None:
+    def troubles(self, ledger: Ledger, what: str, count: int = 1, limit: float = 60) -> None:
         """Return when clients heard it so often; or, with a waiting room, when mail goes there.
 
         What the broker itself says no to is told with a waiting room too.

@@ -5,12 +5,15 @@ from __future__ import annotations
 import random
 import resource
 import sqlite3
+import subprocess
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 from scene import Scene, Trial, fault, playing
+
+from parts import needs
 
 
 @pytest.fixture
@@ -20,8 +23,8 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
         yield stage
 
 
-@fault("", "embedded queue: disk full", "RLIMIT_FSIZE below the file's size, raised again")
-def test_the_disk_is_full(scene: Scene, trial: Trial) -> None:
+@fault("", "embedded queue: file cannot grow", "RLIMIT_FSIZE below its size, raised again")
+def test_the_file_cannot_grow(scene: Scene, trial: Trial) -> None:
     # Large enough for the queue to be full long before the log is.
     with trial.load(scene, octets=50_000) as ledger:
         workers = scene.gateway.workers()
@@ -35,6 +38,34 @@ def test_the_disk_is_full(scene: Scene, trial: Trial) -> None:
             resource.prlimit(each, resource.RLIMIT_FSIZE, limit)
         ledger.more()
     trial.verdict(scene, ledger)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own, of 96 MiB in memory; only root may make one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=96m", "disk", folder], check=True)
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+@pytest.mark.soak
+@needs("mount")
+@fault("", "embedded queue: disk full", "a file system filled up to its last octet, emptied")
+def test_the_disk_is_full(small_disk: Path, tmp_path: Path, trial: Trial) -> None:
+    with playing(Scene(tmp_path, keys={"queue-store": small_disk / "queue.sqlite"})) as scene:
+        scene.store = small_disk / "queue.sqlite"
+        with trial.load(scene) as ledger:
+            filler = small_disk / "filler"
+            with filler.open("wb", buffering=0) as file, suppress(OSError):
+                while file.write(bytes(4096)):
+                    pass
+            ledger.hears("452 4.3.1", 10)
+            filler.unlink()
+            ledger.more()
+        verdict = trial.verdict(scene, ledger)
+    assert set(verdict.heard) == {"250 2.0.0", "452 4.3.1"}
 
 
 @fault("", "embedded queue: file locked", "another process holds a write transaction")

@@ -135,6 +135,7 @@ async def test_mail_waits_for_a_broker_that_comes_later_and_goes_in_order(
     assert "outage.over documents=299 rate=" in said.text
 
 
+@pytest.mark.soak  # every run has it with processes, in tests/e2e/test_outage.py
 async def test_a_broker_killed_under_load_costs_no_250_and_no_order(
     own: RabbitMQ, path: Path, said: Said
 ) -> None:
