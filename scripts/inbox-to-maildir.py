@@ -6,7 +6,8 @@
 An example to copy: plain aio-pika, nothing of mailgw. The law it keeps: a message is
 acknowledged after its file is in the Maildir and on the disk, so that whatever happens
 a mail is there at least once. The file carries the document's message-id: a mail that
-comes twice, because we were stopped between the two steps, is stored once.
+comes twice, because we were stopped between the two steps, is stored once. Nobody else
+can read what is made here.
 
 A body that was kept outside the queue is fetched by --fetch, a program that gets the key
 as its last argument and writes the body to its standard output; it is held against the
@@ -78,8 +79,9 @@ def mime_of(document: dict[str, Any], fetch: Sequence[str] = ()) -> bytes:
 
 def store(maildir: Path, document: dict[str, Any], fetch: Sequence[str] = ()) -> Path:
     """Write the mail into `new` and return its path once it is safe on the disk."""
-    for folder in ("tmp", "new", "cur"):
-        (maildir / folder).mkdir(parents=True, exist_ok=True)
+    maildir.parent.mkdir(parents=True, exist_ok=True)
+    for folder in (maildir, maildir / "tmp", maildir / "new", maildir / "cur"):
+        folder.mkdir(mode=0o700, exist_ok=True)
     name = file_name(document)
     for present in [maildir / "new" / name, *(maildir / "cur").glob(f"{name}:*")]:
         if present.exists():
@@ -90,7 +92,7 @@ def store(maildir: Path, document: dict[str, Any], fetch: Sequence[str] = ()) ->
         f"Return-Path: <{document.get('envelope', '')}>\nDelivered-To: {document['recipient']}\n"
     )
     temporary = maildir / "tmp" / name
-    with temporary.open("wb") as file:
+    with open(temporary, "wb", opener=private) as file:
         file.write(trace.encode() + mail)
         file.flush()
         os.fsync(file.fileno())
@@ -101,6 +103,11 @@ def store(maildir: Path, document: dict[str, Any], fetch: Sequence[str] = ()) ->
     finally:
         os.close(directory)
     return final
+
+
+def private(path: str, flags: int) -> int:
+    """Open a file that nobody else can read, whatever the umask is."""
+    return os.open(path, flags, 0o600)
 
 
 def file_name(document: dict[str, Any]) -> str:

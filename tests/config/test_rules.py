@@ -375,6 +375,9 @@ def test_a_file_that_everybody_reads_keeps_no_secret(mode: int, warned: bool) ->
         ("smtp-auth: hardcoded://anna:sesame\nsmtp-auth-insecure-range: ::1\n", ["smtp-auth"]),
         ("database-address: mysql://anna:sesame@h/mail\n", ["database-address"]),
         ("database-address: mysql://anna@h/mail\n", []),
+        ("storage-address: s3://anna:sesame@eu-west-1/bodies\n", ["storage-address"]),
+        ("storage-address: s3://eu-west-1/bodies\n", []),
+        ("smtp-username: anna\nsmtp-password: sesame\n", ["smtp-password"]),
         ("smtp-auth: hardcoded://anna\ndatabase-address: mysql://[::1\n", []),
     ],
 )
@@ -400,17 +403,33 @@ def test_a_file_without_a_secret_may_be_read_by_everybody(line: str) -> None:
 
 
 @pytest.mark.parametrize(("mode", "warned"), [(0o644, True), (0o640, False)])
-def test_files_that_hold_keys_and_hashes_are_not_for_everybody(mode: int, warned: bool) -> None:
+def test_files_that_hold_keys_hashes_mail_and_addresses_are_not_for_everybody(
+    mode: int, warned: bool
+) -> None:
     users = Path("users").absolute()
     users.write_text("anna:$5$x$y\n")
-    for file in (users, Path("mx.key")):
-        file.chmod(mode)
+    keys = {
+        "smtp-auth": f"file://{users}",
+        "queue-store": "queue.sqlite",
+        "application-log": "stderr,./mailgw.log",
+        "received-log-file": "received.log",
+    }
+    files = {
+        "application-log": "mailgw.log",
+        "queue-store": "queue.sqlite",
+        "received-log-file": "received.log",
+        "smtp-auth": str(users),
+        "smtp-key": "mx.key",
+    }
+    for name in files.values():
+        Path(name).touch()
+        Path(name).chmod(mode)
 
-    warnings = found(Severity.WARNING, OUTSIDE_TLS | {"smtp-auth": f"file://{users}"})
+    warnings = sorted(found(Severity.WARNING, OUTSIDE_TLS | keys))
 
     expected = [
-        f"smtp-auth: everybody on this machine can read the file (chmod o-r {users})",
-        "smtp-key: everybody on this machine can read the file (chmod o-r mx.key)",
+        f"{key}: everybody on this machine can read the file (chmod o-r {name})"
+        for key, name in files.items()
     ]
     assert warnings == (expected if warned else [])
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,15 @@ def test_it_holds_the_process_id_as_long_as_it_is_held(tmp_path: Path) -> None:
     lock.release()
     assert file.read_text() == ""
     Lock(file).release()
+
+
+def test_nobody_else_can_lock_it_to_keep_us_from_starting(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        Lock(tmp_path / "mailgw.pid").release()
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "mailgw.pid").stat().st_mode) == 0o600
 
 
 def test_a_second_one_is_told_who_holds_it_and_changes_nothing(tmp_path: Path) -> None:

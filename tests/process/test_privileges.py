@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import ssl
+import stat
 import subprocess
 import sys
 import tempfile
@@ -120,6 +121,9 @@ def test_ports_of_root_are_opened_and_everything_else_is_done_by_the_user(
         "smtp-port": port,
         "smtp-certificate": open_folder / certificate.chain.name,
         "smtp-key": key,
+        "received-log-file": open_folder / "received.log",
+        "storage-address": f"dir://{open_folder}/bodies",
+        "storage-policy": "in",
     }
     with running(open_folder, keys) as server:
         assert server.process is not None
@@ -127,7 +131,6 @@ def test_ports_of_root_are_opened_and_everything_else_is_done_by_the_user(
         nobody = str(pwd.getpwnam(NOBODY).pw_uid)
         [worker] = server.workers()
         assert ids(server.process.pid) == ids(worker) == {nobody}
-        assert str((open_folder / "queue.sqlite").stat().st_uid) == nobody
         os.kill(worker, signal.SIGKILL)
         server.saw("worker.ready", 2)
         with Client(port) as client:
@@ -141,5 +144,10 @@ def test_ports_of_root_are_opened_and_everything_else_is_done_by_the_user(
             server.saw("reload.refused")
             assert "Permission denied" in server.log
             assert client.mail(MESSAGE).startswith("250-2.0.0 ")
+        made = ["queue.sqlite", "queue.sqlite-wal", "queue.sqlite-shm", "received.log", "bodies"]
+        assert {str((open_folder / each).stat().st_uid) for each in made} == {nobody}
+        # Root's, who starts the next one; and to nobody else it says whom to stop.
+        lock = (open_folder / "mailgw.pid").stat()
+        assert (lock.st_uid, stat.S_IMODE(lock.st_mode)) == (0, 0o600)
         assert server.stop() == 0
     wait_until(lambda: (open_folder / "mailgw.pid").read_text() == "", "the lock is given back")

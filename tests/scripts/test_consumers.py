@@ -8,6 +8,7 @@ import contextlib
 import gzip
 import json
 import signal
+import stat
 import sys
 import uuid
 from asyncio.subprocess import PIPE, Process
@@ -42,7 +43,7 @@ def mail(message_id: str, **more: object) -> bytes:
 @contextlib.asynccontextmanager
 async def running(script: str, *arguments: str) -> AsyncIterator[Process]:
     process = await asyncio.create_subprocess_exec(
-        sys.executable, str(SCRIPTS / script), *arguments, stdout=PIPE, stderr=PIPE
+        sys.executable, str(SCRIPTS / script), *arguments, stdout=PIPE, stderr=PIPE, umask=0
     )
     try:
         yield process
@@ -129,6 +130,12 @@ async def test_a_mail_becomes_a_file_and_leaves_the_queue(
 
     content = await asyncio.to_thread(stored.read_bytes)
     assert stored.parent == tmp_path / "box" / "new"
+    # It began with an umask that gives everything to everybody.
+    assert [stat.S_IMODE(each.stat().st_mode) for each in (stored, *stored.parents[:2])] == [
+        0o600,
+        0o700,
+        0o700,
+    ]
     assert content.startswith(b"Return-Path: <alice@sender.test>\nDelivered-To: bob@ours.test\n")
     assert content.endswith(expected.replace(b"\r\n", b"\n"))
     assert ended == 0

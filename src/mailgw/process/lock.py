@@ -1,4 +1,4 @@
-"""The lock file: one gateway at a time, and its process id for others to read.
+"""The lock file: one gateway at a time, and its process id for who may stop it.
 
 The lock is the kernel's and goes with the process, so a file that was left behind by a
 crash stops nobody. The file is emptied and never removed: who removes a lock file may
@@ -48,7 +48,8 @@ def _open(path: Path) -> int:
     # Not through a link, and not into a pipe: the folder may be everybody's.
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
-        file = os.open(path, flags, 0o644)
+        # flock(2): whoever may read a file may lock it, and nobody would start any more.
+        file = os.open(path, flags, 0o600)
     except OSError as trouble:
         raise Locked(f"lock: {path}: {trouble.strerror}") from None
     if not stat.S_ISREG(os.fstat(file).st_mode):

@@ -13,11 +13,7 @@ from mailgw.config.values import BadValue
 
 
 def logs_can_be_written(written: Written) -> Iterator[Remark]:
-    log = written.settings.log
-    files = [("application-log", Path(name)) for name in log.application if "/" in name]
-    if log.received_file:
-        files.append(("received-log-file", log.received_file))
-    for key, file in files:
+    for key, file in _logs(written):
         if not file.parent.is_dir():
             yield error(f"there is no folder {quoted(file.parent)} (make it)", key)
         elif file.is_dir():
@@ -56,8 +52,14 @@ def secrets_are_kept(written: Written) -> Iterator[Remark]:
 
 def secret_files_are_kept(written: Written) -> Iterator[Remark]:
     settings = written.settings
-    files = {"smtp-key": settings.tls.key, "smtp-auth": file_of(settings.access.auth)}
-    for name, file in files.items():
+    files = [
+        ("smtp-key", settings.tls.key),
+        ("smtp-auth", file_of(settings.access.auth)),
+        # What we make is private; what was there before, or is made by logrotate, may not be.
+        ("queue-store", settings.store.queue_store),
+        *_logs(written),
+    ]
+    for name, file in files:
         if file and _world_readable(file):
             shown = printable(str(file))
             yield warning(f"everybody on this machine can read the file (chmod o-r {shown})", name)
@@ -70,6 +72,14 @@ def unlike_mailerq(written: Written) -> Iterator[Remark]:
         )
         if key.differs and name not in written.entries and not unused:
             yield note(f"not MailerQ's default: {key.differs}", name)
+
+
+def _logs(written: Written) -> Iterator[tuple[str, Path]]:
+    """Files that hold the addresses of who wrote to whom, under their keys."""
+    log = written.settings.log
+    yield from (("application-log", Path(name)) for name in log.application if "/" in name)
+    if log.received_file:
+        yield "received-log-file", log.received_file
 
 
 def _holds_secret(written: Written, name: str, entry: Entry) -> bool:
