@@ -34,10 +34,12 @@ RUN groupadd --gid 10025 mailgw \
 
 COPY --from=build /opt/mailgw /opt/mailgw
 
-# 2525, because ports below 1024 are root's; publish it as 25.
+# 2525, because ports below 1024 are root's; publish it as 25. Large mail under way is written to
+# the volume: /tmp is memory where the root is read-only.
 ENV PATH=/opt/mailgw/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
+    TMPDIR=/var/lib/mailgw \
     MAILGW_SMTP_PORT=2525 \
     MAILGW_QUEUE_STORE=/var/lib/mailgw/queue.sqlite
 

@@ -68,10 +68,22 @@ def test_the_image_runs_the_server_as_nobody_in_particular() -> None:
     assert stage["EXPOSE"] == "2525"
 
 
-def test_the_queue_of_the_image_lies_on_its_volume() -> None:
+def test_the_queue_of_the_image_and_mail_under_way_lie_on_its_volume() -> None:
     stage = last_stage()
     environ = dict(each.split("=", 1) for each in shlex.split(stage["ENV"]))
     assert Path(environ["MAILGW_QUEUE_STORE"]).parent == Path(stage["VOLUME"])
+    assert environ["TMPDIR"] == stage["VOLUME"]
+
+
+@pytest.mark.parametrize("name", ["Dockerfile", "Dockerfile.spamd"])
+def test_an_image_is_left_to_somebody_who_is_not_root(name: str) -> None:
+    lines = (ROOT / name).read_text().splitlines()
+    users = [line.split()[1] for line in lines if line.startswith("USER ")]
+    # What is prepared as root comes before; nothing is run, copied or added after it.
+    assert [user for user in users if re.fullmatch(r"[1-9]\d{3,}(:[1-9]\d{3,})?", user)] == users
+    behind = lines[lines.index(f"USER {users[0]}") :]
+    assert len(users) == 1
+    assert not [line for line in behind if line.startswith(("RUN ", "COPY ", "ADD "))]
 
 
 def test_the_last_stage_installs_nothing() -> None:
@@ -212,6 +224,14 @@ def test_the_gateway_can_write_to_its_queue_and_to_nothing_else() -> None:
     assert gateway["volumes"] == [f"mailgw-data:{last_stage()['VOLUME']}"]
     assert "user" not in gateway  # the image's own, which is not root
     assert gateway["ports"] == [f"25:{last_stage()['EXPOSE']}"]
+
+
+def test_no_service_can_gain_rights_or_reaches_into_the_host() -> None:
+    for name, service in compose()["services"].items():
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert not {"privileged", "cap_add", "devices", "network_mode", "pid", "ipc"} & set(service)
+        # Volumes by name: no folder of the host, and no socket of its engine.
+        assert not [each for each in service.get("volumes", ()) if each.startswith(("/", ".", "~"))]
 
 
 def test_only_the_loopback_sees_the_broker() -> None:

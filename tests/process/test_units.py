@@ -63,6 +63,10 @@ def test_it_may_do_no_more_than_open_port_25_and_write_its_own_folders() -> None
     assert service["NoNewPrivileges"] == ["yes"]
     assert service["ProtectSystem"] == ["strict"]
     assert service["StateDirectory"] == service["LogsDirectory"] == ["mailgw"]
+    assert service["StateDirectoryMode"] == ["0700"]
+    assert service["UMask"] == ["0077"]
+    # Mail under way: a folder of its own, and on a disk.
+    assert (service["PrivateTmp"], service["Environment"]) == (["yes"], ["TMPDIR=/var/tmp"])
     protecting = {key for key in service if key.startswith(("Protect", "Private", "Restrict"))}
     assert len(protecting) >= 14
 
@@ -72,6 +76,32 @@ def test_the_sockets_are_for_the_default_ports_and_keep_ipv4_apart() -> None:
     ports = {int(each.rpartition(":")[2]) for each in sockets["ListenStream"]}
     assert ports <= {*Settings().listen.port, *Settings().listen.secure_port}
     assert sockets["BindIPv6Only"] == ["ipv6-only"]
+
+
+def test_the_places_that_it_names_are_those_that_it_may_write_to() -> None:
+    text = (SCRIPTS / "mailgw.service").read_text()
+    named = re.findall(r"(?:queue-store: |dir://)(/[\w/.]+\w)", text)
+    service = settings("mailgw.service")["Service"]
+    assert len(named) == 2
+    assert {f"/var/lib/{each}" for each in service["StateDirectory"]} == {
+        str(Path(each).parent) for each in named
+    }
+
+
+@needs("systemd")
+def test_systemd_finds_little_that_it_could_still_do(tmp_path: Path) -> None:
+    text = (SCRIPTS / "mailgw.service").read_text()
+    (tmp_path / "mailgw.service").write_text(text.replace("/opt/mailgw/bin/mailgw", sys.executable))
+    # In tenths: 0 is a program that can do nothing; most services are above 90.
+    options = ["--no-pager", "--offline=true", "--threshold=20"]
+    judged = subprocess.run(
+        ["systemd-analyze", "security", *options, tmp_path / "mailgw.service"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert judged.returncode == 0, judged.stdout + judged.stderr
 
 
 @needs("systemd")
