@@ -12,15 +12,20 @@ _PATIENCE = 15.0
 
 
 class Client:
-    """One TCP connection to the gateway. Replies come as text, lines joined by "\\n"."""
+    """One TCP connection to the gateway. Replies come as text, lines joined by "\\n".
 
-    def __init__(self, port: int, *, buffer: int | None = None) -> None:
+    `source`: the address that it comes from.
+    """
+
+    def __init__(self, port: int, *, buffer: int | None = None, source: str = "") -> None:
         self.socket: socket.socket | ssl.SSLSocket = socket.socket()
         if buffer is not None:
             # Before connecting: the window is announced in the first packet.
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
         self.socket.settimeout(_PATIENCE)
         try:
+            if source:
+                self.socket.bind((source, 0))
             self.socket.connect(("127.0.0.1", port))
         except OSError:
             self.socket.close()

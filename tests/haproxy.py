@@ -1,4 +1,4 @@
-"""A private HAProxy: its configuration is what a test writes, its sockets are on free ports.
+"""A private HAProxy: configured as a test wants it, or as deploy/ has it, on free ports.
 
 The listening sockets are made here and inherited, so no port is chosen twice and a client
 may connect before HAProxy is up.
@@ -7,14 +7,18 @@ may connect before HAProxy is up.
 from __future__ import annotations
 
 import csv
+import http.client
 import os
 import shutil
 import socket
 import subprocess
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 from rabbitmq import wait_until
 
+_DEPLOYED = Path(__file__).parent.parent / "deploy/haproxy.cfg"
 _DEFAULTS = """
 global
   maxconn 200
@@ -27,6 +31,13 @@ defaults
   timeout client 30s
   timeout server 30s
 """
+
+
+def program() -> str:
+    """Where HAProxy is; it lives in sbin."""
+    found = shutil.which("haproxy", path=os.environ.get("PATH", "") + ":/usr/sbin")
+    assert found is not None, "haproxy is not installed (scripts/install-test-parts haproxy)"
+    return found
 
 
 class HAProxy:
@@ -58,12 +69,17 @@ class HAProxy:
             text += f"  server gateway {options}\n"
         self._configuration.write_text(text)
 
+    @classmethod
+    def deployed(cls, folder: Path, servers: dict[str, str]) -> HAProxy:
+        """The one of deploy/haproxy.cfg, with these addresses for its servers."""
+        self = cls(folder, {})
+        self._configuration.write_text("\n".join(self._moved(servers)) + "\n")
+        return self
+
     def start(self) -> HAProxy:
-        found = shutil.which("haproxy", path=os.environ.get("PATH", "") + ":/usr/sbin")
-        assert found is not None, "haproxy is not installed (scripts/install-test-parts haproxy)"
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [found, "-db", "-f", str(self._configuration)],
+                [program(), "-db", "-f", str(self._configuration)],
                 pass_fds=[each.fileno() for each in self._sockets],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -80,15 +96,45 @@ class HAProxy:
         for each in self._sockets:
             each.close()
 
-    def status(self, name: str) -> str:
+    def status(self, name: str, server: str = "gateway") -> str:
         """What its checks say of a server: UP, DOWN, or on the way to one of them."""
         lines = self._ask("show stat").removeprefix("# ").strip().splitlines()
         rows = [row for row in csv.DictReader(lines) if row["pxname"] == name]
-        return next(row["status"] for row in rows if row["svname"] == "gateway")
+        return next(row["status"] for row in rows if row["svname"] == server)
+
+    def health(self) -> int:
+        """What it answers to whoever asks whether there is a gateway; 200 or 503."""
+        port = self.ports["health", "127.0.0.1"]
+        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as asking:
+            asking.request("GET", "/up")
+            return asking.getresponse().status
 
     def take_down(self, name: str) -> None:
         """Hold a server for dead; it comes back after as many good checks as its `rise`."""
         self._ask(f"set server {name}/gateway health down")
+
+    def _moved(self, servers: dict[str, str]) -> Iterator[str]:
+        """The lines of deploy/haproxy.cfg; what depends on the machine is ours."""
+        section = ""
+        missing = set(servers)
+        for line in _DEPLOYED.read_text().splitlines():
+            match line.split():
+                case ["listen" | "frontend", section]:
+                    yield line
+                case ["bind", _, *options]:
+                    number = self._listen(section, "127.0.0.1")
+                    yield " ".join(["  bind", f"fd@{number}", *options])
+                case ["server", name, _, *options]:
+                    missing.remove(name)
+                    yield " ".join(["  server", name, servers[name], *options])
+                case ["maxconn", _]:
+                    # Two descriptors each, and few machines let everybody have so many.
+                    yield "  maxconn 200"
+                case ["stats", "socket", _, *options]:
+                    yield " ".join(["  stats socket", str(self._control), *options])
+                case _:
+                    yield line
+        assert not missing, f"not in {_DEPLOYED}: {missing}"
 
     def _ask(self, command: str) -> str:
         with socket.socket(socket.AF_UNIX) as control:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shutil
 import signal
 import socket
@@ -23,6 +24,8 @@ from pathlib import Path
 import trustme
 
 _START_LIMIT = 90.0
+# What a deployment's nodes are configured with.
+_DEPLOYED = Path(__file__).parent.parent / "deploy/rabbitmq.conf"
 # What F7 needs: small enough to be passed, large enough not to be in the way.
 MAX_MESSAGE = 16 * 1024 * 1024
 
@@ -53,16 +56,19 @@ class RabbitMQ:
     def join(self, nodes: Sequence[RabbitMQ]) -> None:
         """Be one cluster with these, itself among them; to be said before the first start.
 
-        The first of them must be started first and closed last: the others use its epmd.
+        It is configured as in deploy/, with these names. The first of them must be started
+        first and closed last: the others use its epmd.
         """
         self._epmd_port = nodes[0]._epmd_port
         cookie = self.folder / ".erlang.cookie"
         cookie.write_text(nodes[0].name)
         cookie.chmod(0o400)
-        with (self.folder / "rabbitmq.conf").open("a") as file:
-            file.write("cluster_formation.peer_discovery_backend = classic_config\n")
-            for number, node in enumerate(nodes, 1):
-                file.write(f"cluster_formation.classic_config.nodes.{number} = {node.name}\n")
+        deployed = _DEPLOYED.read_text()
+        for number, node in enumerate(nodes, 1):
+            deployed = re.sub(rf"\brabbit@rabbitmq-{number}$", node.name, deployed, flags=re.M)
+        own = self.folder / "rabbitmq.conf"
+        # What is said last counts.
+        own.write_text(deployed + own.read_text())
 
     def start(self) -> None:
         """Start the node and return when it speaks AMQP."""

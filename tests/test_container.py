@@ -306,6 +306,7 @@ async def verdict_on_spam(port: int, process: subprocess.Popen[bytes]) -> str:
 
 
 def test_what_must_be_set_is_in_the_example() -> None:
-    asked = set(re.findall(r"\$\{(\w+)", (ROOT / "docker-compose.yml").read_text()))
+    files = [ROOT / "docker-compose.yml", ROOT / "docker-compose.cluster.yml"]
+    asked = {name for file in files for name in re.findall(r"\$\{(\w+)", file.read_text())}
     shown = set(re.findall(r"^(\w+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
     assert asked == shown

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import smtplib
+import socket
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
@@ -149,3 +150,19 @@ def test_health_checks_succeed_fill_no_log_and_count_as_nobody(
             balancer.close()
         assert gateway.stop() == 0
         assert "Traceback" not in gateway.log
+
+
+def test_the_balancer_of_the_deployment_says_when_there_is_no_gateway(tmp_path: Path) -> None:
+    # Nobody listens there, and nobody else will while the sockets are bound.
+    with socket.socket() as one, socket.socket() as other:
+        places = []
+        for each in (one, other):
+            each.bind(("127.0.0.1", 0))
+            places.append(f"127.0.0.1:{each.getsockname()[1]}")
+        servers = dict(zip(("mailgw-1", "mailgw-2"), places, strict=True))
+        balancer = HAProxy.deployed(tmp_path, servers)
+        try:
+            balancer.start()
+            wait_until(lambda: balancer.health() == 503, "it says that there is none")
+        finally:
+            balancer.close()

@@ -14,7 +14,7 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -116,7 +116,8 @@ class Ledger:
     """`senders` clients at once, in threads, from the start until `stop`.
 
     `port` is asked for each connection: the server may come back elsewhere. `octets`: the
-    size of a text. `patience`: how long a client waits for a reply, in seconds.
+    size of a text. `patience`: how long a client waits for a reply, in seconds. `sources`:
+    the addresses that the clients come from, in turn.
     """
 
     def __init__(
@@ -127,6 +128,7 @@ class Ledger:
         octets: int = 1000,
         recipients: int = 0,
         patience: float = 15.0,
+        sources: Sequence[str] = ("",),
     ) -> None:
         self.port = port
         self.octets = octets
@@ -146,7 +148,9 @@ class Ledger:
         self.lock = threading.Lock()
         self._give_up_at = float("inf")
         self._run = uuid.uuid4().hex[:8]
-        self._senders = [_Sender(self, f"{self._run}-{n}") for n in range(senders)]
+        self._senders = [
+            _Sender(self, f"{self._run}-{n}", sources[n % len(sources)]) for n in range(senders)
+        ]
         for sender in self._senders:
             sender.start()
 
@@ -216,9 +220,10 @@ class Ledger:
 class _Sender(threading.Thread):
     """One client: a session for many mails, a new one when it ended."""
 
-    def __init__(self, ledger: Ledger, name: str) -> None:
+    def __init__(self, ledger: Ledger, name: str, source: str) -> None:
         super().__init__(daemon=True)
         self._ledger = ledger
+        self._source = source
         self._mails = mails(name, ledger.octets, ledger.recipients)
         self._client: Client | None = None
         self._waited = 0.0
@@ -269,7 +274,7 @@ class _Sender(threading.Thread):
 
     def _send(self, mail: Mail) -> str:
         if self._client is None:
-            self._client = Client(self._ledger.port())
+            self._client = Client(self._ledger.port(), source=self._source)
             self._client.socket.settimeout(self._ledger.patience)
             banner = self._client.reply()
             if not banner.startswith("220"):

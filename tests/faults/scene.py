@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Protocol
 
 import aio_pika
 import pytest
@@ -139,6 +140,16 @@ def playing(scene: Scene) -> Iterator[Scene]:
         scene.gateway.close()
 
 
+class Stage(Protocol):
+    """What a trial asks of a scene, or of several gateways that are one for clients."""
+
+    @property
+    def gateway(self) -> Gateway: ...
+    def joined(self) -> None: ...
+    def take(self) -> list[Json]: ...
+    def is_clean(self) -> None: ...
+
+
 class Trial:
     """One fault in one scene: the clients that send meanwhile, and the row in the table."""
 
@@ -148,7 +159,7 @@ class Trial:
         self._before: list[Json] = []
 
     @contextmanager
-    def load(self, scene: Scene, *, port: int = 0, **load: int) -> Iterator[Ledger]:
+    def load(self, scene: Stage, *, port: int = 0, **load: Any) -> Iterator[Ledger]:
         """Clients send; the block begins when mail is taken. They settle what they began.
 
         `port`: where they connect, instead of the gateway's own. `load`: see Ledger.
@@ -164,13 +175,13 @@ class Trial:
             ledger.stop()
             self._growth.stop()
 
-    def take(self, scene: Scene) -> list[Json]:
+    def take(self, scene: Stage) -> list[Json]:
         """Read the queue now, because the fault will take it away or the test looks inside."""
         taken = scene.take()
         self._before += taken
         return taken
 
-    def verdict(self, scene: Scene, ledger: Ledger, *, growth: int = GROWTH) -> Verdict:
+    def verdict(self, scene: Stage, ledger: Ledger, *, growth: int = GROWTH) -> Verdict:
         """Read the queue, hold it against the ledger, and assert the promise.
 
         `growth`: octets that the workers may have grown by.

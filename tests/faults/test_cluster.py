@@ -1,14 +1,21 @@
-"""Three nodes on one machine: one dies, the one that leads dies, two die and come back."""
+"""Three nodes on one machine: they die, alone and by twos, and are restarted in turn.
+
+Restarts in turn are what an update is: gateways behind HAProxy, and nodes, as deploy/ has
+them, while clients send and see to it that nobody mistakes the balancer for them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from fleet import BALANCER, CLIENTS, PLACES, Fleet, deployed
+from ledger import Ledger
 from scene import Scene, Trial, fault, playing
 
+from gateway import Json, content
 from parts import needs
 from rabbitmq import RabbitMQ, wait_until
 
@@ -42,6 +49,12 @@ def scene(nodes: list[RabbitMQ], tmp_path: Path) -> Iterator[Scene]:
         yield stage
 
 
+@pytest.fixture
+def fleet(nodes: list[RabbitMQ], tmp_path: Path) -> Iterator[Fleet]:
+    with deployed(tmp_path, nodes, QUEUE) as whole:
+        yield whole
+
+
 def members(node: RabbitMQ) -> int:
     return int(node.ctl("eval", "length(rabbit_nodes:all_running()).").strip())
 
@@ -54,8 +67,15 @@ def leader(nodes: list[RabbitMQ]) -> int:
 
 
 def complete(nodes: list[RabbitMQ]) -> None:
-    """Return when all are there and the queue has a leader that answers."""
-    wait_until(lambda: members(nodes[0]) == 3, "all nodes run", 60)
+    """Return when all are there, and each has its replica of the queue."""
+    wait_until(lambda: replicas(nodes[0]) == 3, "the queue has three replicas that run", 60)
+
+
+def replicas(node: RabbitMQ) -> int:
+    """How many replicas of the queue are up."""
+    listed = node.ctl("list_queues", "name", "online").splitlines()
+    [online] = [line.split("\t")[1] for line in listed if line.startswith(f"{QUEUE}\t")]
+    return online.count("@")
 
 
 @fault("F24", "the leader of three nodes killed", "kill -9 of the node that leads the queue")
@@ -96,3 +116,57 @@ def test_the_majority_lost(scene: Scene, nodes: list[RabbitMQ], trial: Trial) ->
         complete(nodes)
         ledger.more(limit=60)
     trial.verdict(scene, ledger)
+
+
+@needs("haproxy")
+@fault("", "each gateway and the leading node restarted", "behind HAProxy: SIGTERM, started again")
+def test_restarts_one_after_the_other(fleet: Fleet, nodes: list[RabbitMQ], trial: Trial) -> None:
+    with trial.load(fleet, port=fleet.port, sources=CLIENTS) as ledger:
+        restart_gateways(fleet, ledger)
+        restart_node(nodes[leader(nodes)], nodes, ledger)
+    documents = trial.take(fleet)
+    trial.verdict(fleet, ledger)
+    assert origins(documents) == {(n, CLIENTS[n], BALANCER) for n in range(4)}
+    assert {each["message-id"][0] for each in documents} == {name[-1] for name in PLACES}
+
+
+@pytest.mark.soak
+@needs("haproxy")
+@fault("", "gateways and nodes restarted in turn, twice", "behind HAProxy, 12 clients: as above")
+def test_restarts_of_everything_in_turn(fleet: Fleet, nodes: list[RabbitMQ], trial: Trial) -> None:
+    with trial.load(fleet, port=fleet.port, senders=12, sources=CLIENTS) as ledger:
+        for _ in range(2):
+            restart_gateways(fleet, ledger, 1000)
+            for node in nodes:
+                restart_node(node, nodes, ledger, 1000)
+    documents = trial.take(fleet)
+    trial.verdict(fleet, ledger)
+    assert origins(documents) == {(n, CLIENTS[n % 4], BALANCER) for n in range(12)}
+
+
+def restart_gateways(fleet: Fleet, ledger: Ledger, mails: int = 50) -> None:
+    """One after the other; the other one takes mail meanwhile."""
+    for name in PLACES:
+        fleet.stop(name)
+        ledger.more(mails)
+        fleet.start(name)
+
+
+def restart_node(node: RabbitMQ, nodes: list[RabbitMQ], ledger: Ledger, mails: int = 50) -> None:
+    """The other two take mail meanwhile; it is there again, and so is its replica."""
+    node.stop()
+    ledger.more(mails)
+    node.start()
+    complete(nodes)
+    ledger.more(mails)
+
+
+def origins(documents: Iterable[Json]) -> set[tuple[int, str, str]]:
+    """The clients by their numbers, from where the documents say they came, and through whom."""
+    found = set()
+    for each in documents:
+        name = content(each).split(b"\r\n", 1)[0].decode()
+        connection = each["connection"]
+        number = int(name.split("-")[-2])
+        found.add((number, connection["remote-ip"], connection["proxy-ip"]))
+    return found
