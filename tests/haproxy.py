@@ -88,6 +88,11 @@ class HAProxy:
         wait_until(self._ready, "HAProxy answers")
         return self
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def close(self) -> None:
         """End it whatever it does."""
         if self._process is not None:

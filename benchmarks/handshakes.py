@@ -1,0 +1,114 @@
+"""What STARTTLS costs the gateway: CPU of sessions with one mail, in clear and over TLS.
+
+    .venv/bin/python benchmarks/handshakes.py [--rounds N] [--quick]
+
+Mail is accepted and dropped; clients come one after the other, none resumes a session. Only
+the gateway's CPU is looked at, so it does not matter how fast the client is. Exit 1 when a
+process died or a mail was refused.
+"""
+
+from __future__ import annotations
+
+import argparse
+import smtplib
+import ssl
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from statistics import median
+
+import trustme
+from processes import Failed, cpu_seconds
+from reception import Server, mailgw
+
+_KEYS = {"ECDSA P-256": trustme.KeyType.ECDSA, "RSA 2048": trustme.KeyType.RSA}
+_MESSAGE = b"Subject: benchmark\r\n\r\n" + (b"x" * 76 + b"\r\n") * 52
+
+
+def main() -> int:
+    """Let clear and encrypted sessions take turns, and print what each costs."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each (default 5)")
+    parser.add_argument("--quick", action="store_true", help="2 short rounds: does it work?")
+    options = parser.parse_args()
+    rounds, sessions = (2, 50) if options.quick else (options.rounds, 400)
+    try:
+        _run(rounds, sessions)
+    except (Failed, smtplib.SMTPException) as failure:
+        print(f"benchmark failed: {failure}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _run(rounds: int, sessions: int) -> None:
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mailgw-bench-")))
+        servers = {
+            name: stack.enter_context(_gateway(folder, kind)) for name, kind in _KEYS.items()
+        }
+        costs: dict[str, list[float]] = {"clear": [], **{name: [] for name in servers}}
+        for _ in range(rounds + 1):
+            costs["clear"].append(_cost(next(iter(servers.values())), sessions, encrypted=False))
+            for name, server in servers.items():
+                costs[name].append(_cost(server, sessions, encrypted=True))
+        version = _version(next(iter(servers.values())))
+    print(f"one mail of 4 KB a session, CPU us of the gateway, {rounds} rounds of {sessions}")
+    # The first round is a cold start.
+    clear = costs.pop("clear")[1:]
+    print(f"  in clear              {median(clear):>6.0f} ({min(clear):.0f}-{max(clear):.0f})")
+    for name, each in costs.items():
+        more = [a - b for a, b in zip(each[1:], clear, strict=True)]
+        print(
+            f"  {version}, {name:<11} {median(each[1:]):>6.0f} "
+            f"({min(each[1:]):.0f}-{max(each[1:]):.0f}), {median(more):.0f} more"
+        )
+
+
+@contextmanager
+def _gateway(folder: Path, kind: trustme.KeyType) -> Iterator[Server]:
+    certificate = trustme.CA(key_type=kind).issue_cert("localhost", key_type=kind)
+    chain, key = folder / f"{kind.name}.pem", folder / f"{kind.name}-key.pem"
+    chain.write_bytes(b"".join(blob.bytes() for blob in certificate.cert_chain_pems))
+    certificate.private_key_pem.write_to_path(key)
+    key.chmod(0o600)
+    keys = {
+        "MAILGW_OUTPUT": "null",
+        "MAILGW_RABBITMQ_ADDRESS": "",
+        "MAILGW_SMTP_CERTIFICATE": str(chain),
+        "MAILGW_SMTP_KEY": str(key),
+    }
+    with mailgw(keys) as server:
+        yield server
+
+
+def _cost(server: Server, sessions: int, *, encrypted: bool) -> float:
+    """CPU microseconds a session."""
+    context = _trusting()
+    before = cpu_seconds(server.process.pid)
+    for _ in range(sessions):
+        with smtplib.SMTP("127.0.0.1", server.port, "client.example", timeout=30) as client:
+            if encrypted:
+                client.starttls(context=context)
+            client.sendmail("sender@example.com", ["recipient@example.org"], _MESSAGE)
+    return (cpu_seconds(server.process.pid) - before) / sessions * 1e6
+
+
+def _version(server: Server) -> str:
+    with smtplib.SMTP("127.0.0.1", server.port, "client.example", timeout=30) as client:
+        client.starttls(context=_trusting())
+        found = client.sock
+        return found.version() or "?" if isinstance(found, ssl.SSLSocket) else "?"
+
+
+def _trusting() -> ssl.SSLContext:
+    """Whom it trusts makes no difference to the other side."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+if __name__ == "__main__":
+    sys.exit(main())
