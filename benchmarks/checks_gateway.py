@@ -23,8 +23,9 @@ import checks_world
 from checks_cost import SIZE
 from checks_world import FOUR, HOSTNAME
 from processes import Failed
-from reception import Letter, Server, Shape, mailgw, send
+from reception import Letter, Shape, send
 from samples import Case, Contender, Sample, compare
+from servers import Server, mailgw
 
 from nameserver import NameServer
 

@@ -23,15 +23,12 @@ from pathlib import Path
 from statistics import median
 
 import netaddr
-import reception
 from processes import Failed, cpu_seconds
-from reception import Server, Shape, mailgw, send
+from reception import SMALL, send
+from servers import NULL, Server, mailgw, smtp_sink
 
 from mailgw.config.networks import networks
 from mailgw.gate.recipients import LocalAddresses
-
-_NULL = {"MAILGW_OUTPUT": "null", "MAILGW_RABBITMQ_ADDRESS": ""}
-_SMALL = Shape(4096, reused=True)
 
 
 def main() -> int:
@@ -61,12 +58,12 @@ def main() -> int:
 
 def _newcomers(count: int) -> None:
     print(f"Newcomers, {count} one after the other in each of 3 rounds: connect, read, close")
-    refusing = _NULL | {"MAILGW_SMTP_RANGE": "192.0.2.0/24"}
+    refusing = NULL | {"MAILGW_SMTP_RANGE": "192.0.2.0/24"}
     with ExitStack() as stack:
         servers = [
-            ("mailgw, banner", stack.enter_context(mailgw(_NULL))),
+            ("mailgw, banner", stack.enter_context(mailgw(NULL))),
             ("mailgw, refused by smtp-range", stack.enter_context(mailgw(refusing))),
-            ("smtp-sink, banner", stack.enter_context(reception.smtp_sink())),
+            ("smtp-sink, banner", stack.enter_context(smtp_sink())),
         ]
         rates: dict[str, list[tuple[float, float]]] = {name: [] for name, _ in servers}
         for _ in range(3):
@@ -98,15 +95,15 @@ def _idle(count: int, messages: int) -> None:
     if most < count + 1_000:
         raise Failed(f"{most} open files are too few for {count} clients (ulimit -n)")
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    with mailgw(_NULL) as server:
-        send(server, _SMALL, messages)  # warm
+    with mailgw(NULL) as server:
+        send(server, SMALL, messages)  # warm
         empty = _memory(server.process.pid)
         alone, beside = [], []
         for _ in range(3):
-            alone.append(send(server, _SMALL, messages))
+            alone.append(send(server, SMALL, messages))
             with _waiting(server.port, count):
                 full = _memory(server.process.pid)
-                beside.append(send(server, _SMALL, messages))
+                beside.append(send(server, SMALL, messages))
     print(f"  memory: {(full - empty) / count / 1000:.1f} KB a client")
     ratio = median(b.rate / a.rate for a, b in zip(alone, beside, strict=True))
     print(f"  rate beside them: {ratio:.2f} of that without them")
@@ -193,7 +190,7 @@ def _each(work: Callable[[], object]) -> float:
 def _reload(folder: Path, count: int) -> None:
     print(f"\nA reload with {count} local addresses, while a client sends mail without a pause")
     file = _list(folder, count)
-    with mailgw(_NULL | {"MAILGW_LOCAL_ADDRESSES": str(file)}) as server:
+    with mailgw(NULL | {"MAILGW_LOCAL_ADDRESSES": str(file)}) as server:
         quiet = _longest_wait(server, 3.0, lambda: None)
         busy = [
             _longest_wait(server, 6.0, lambda: os.kill(server.process.pid, signal.SIGHUP))

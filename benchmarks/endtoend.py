@@ -1,34 +1,38 @@
-"""Part 2: mail that ends in a quorum queue, beside publishers that know no SMTP.
+"""Part 2: mail that ends in a quorum queue, by mailgw, by its peers and without SMTP.
 
-Everybody has 50 documents of the same size in flight, persistent, mandatory, confirmed,
-into the same queue, which is counted and emptied after every turn.
+Everybody has 50 messages in flight, persistent, into the same queue, which is counted and
+emptied after every turn. All wait for the confirm, except the peers named "nowait".
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import smtplib
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import aio_pika
+import peers
 from pamqp.common import FieldTable
 from processes import Failed, Process, cpu_seconds, machine_cpu_seconds, running, wait_for
-from reception import Server, Shape, mailgw, send
+from reception import SMALL, send
 from samples import Case, Contender, Sample, compare
+from servers import Server, mailgw
 
 if TYPE_CHECKING:
     from rabbitmq import RabbitMQ
 
-SHAPE = Shape(4096, reused=True)
 _QUEUE = "benchmark"
+_SETTLE_LIMIT = 30.0
 _HERE = Path(__file__).parent
 _QUORUM: FieldTable = {"x-queue-type": "quorum"}
 
@@ -56,25 +60,28 @@ def private_broker() -> Iterator[Broker]:
         node.close()
 
 
-def measure(broker: Broker, rounds: int, seconds: float) -> Case:
-    """Compare the whole gateway with the bare publishers."""
+def measure(broker: Broker, without: Sequence[str], rounds: int, seconds: float) -> Case:
+    """Compare the whole gateway with its peers and with the bare publishers."""
     asyncio.run(_empty(broker))
     keys = {"MAILGW_RABBITMQ_ADDRESS": broker.url, "MAILGW_RABBITMQ_INBOX": _QUEUE}
-    with mailgw(keys) as server, tempfile.TemporaryDirectory(prefix="mailgw-bench-") as folder:
-        wait_for(lambda: _takes_mail(server.port), "it takes mail", server.process)
-        body = Path(folder) / "document.json"
-        body.write_bytes(_document(broker, server))
-        with (
-            _publisher("aio-pika", broker, body) as aio_pika_,
-            _publisher("outlet", broker, body) as outlet,
-        ):
-            contenders = [
-                Contender("mailgw", lambda n: _through_gateway(server, broker, n)),
-                Contender(aio_pika_.name, lambda n: _bare(aio_pika_, broker, n)),
-                Contender(outlet.name, lambda n: _bare(outlet, broker, n)),
-            ]
-            title = f"{SHAPE.title}, documents of {body.stat().st_size} octets"
-            return compare(title, contenders, rounds, seconds)
+    with ExitStack() as stack:
+        servers = [stack.enter_context(mailgw(keys))]
+        for name, start, kind in peers.PUBLISHERS:
+            if name not in without:
+                outlet = peers.Outlet(kind, broker.url, _QUEUE)
+                servers.append(stack.enter_context(start(outlet, None)))
+        for server in servers:
+            wait_for(partial(_takes_mail, server.port), "it takes mail", server.process)
+        contenders = [_receiving(server, broker) for server in servers]
+        documents = {s.process.name: _document(broker, s) for s in servers}
+        _compare_sizes(documents)
+        body = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "document.json"
+        body.write_bytes(documents["mailgw"])
+        for kind in ("aio-pika", "outlet"):
+            publisher = stack.enter_context(_publisher(kind, broker, body))
+            contenders.append(_publishing(publisher, broker))
+        title = f"{SMALL.title}, documents of {body.stat().st_size} octets"
+        return compare(title, contenders, rounds, seconds)
 
 
 @contextmanager
@@ -94,16 +101,31 @@ def _takes_mail(port: int) -> bool:
 
 
 def _document(broker: Broker, server: Server) -> bytes:
-    """What the gateway publishes for one message of smtp-source."""
+    """What a server publishes for one message of smtp-source."""
     asyncio.run(_empty(broker))
-    send(server, SHAPE, 1)
-    return asyncio.run(_first(broker))
+    send(server, SMALL, 1)
+    return asyncio.run(_first(broker, server.process.name))
 
 
-def _through_gateway(server: Server, broker: Broker, count: int) -> Sample:
-    sample = send(server, SHAPE, count, broker.pid)
-    _settle(broker, "mailgw", count)
-    return sample
+def _compare_sizes(documents: Mapping[str, bytes]) -> None:
+    """Raise Failed where a peer's document says much less than ours, or much more."""
+    ours = len(documents["mailgw"])
+    for name, document in documents.items():
+        if not (0.9 < len(document) / ours < 1.1 and isinstance(json.loads(document), dict)):
+            raise Failed(f"{name}: a document of {len(document)} octets beside our {ours}")
+
+
+def _receiving(server: Server, broker: Broker) -> Contender:
+    def turn(count: int) -> Sample:
+        sample = send(server, SMALL, count, broker.pid)
+        _settle(broker, server.process.name, count)
+        return sample
+
+    return Contender(server.process.name, turn)
+
+
+def _publishing(publisher: Process, broker: Broker) -> Contender:
+    return Contender(publisher.name, lambda count: _bare(publisher, broker, count))
 
 
 def _bare(publisher: Process, broker: Broker, count: int) -> Sample:
@@ -122,10 +144,16 @@ def _bare(publisher: Process, broker: Broker, count: int) -> Sample:
 
 
 def _settle(broker: Broker, name: str, sent: int) -> None:
-    """Count what lies in the queue, and empty it for the next turn."""
+    """Count what lies in the queue, and empty it for the next turn.
+
+    Who does not wait for confirms may have said 250 for what is still under way.
+    """
+    deadline = time.monotonic() + _SETTLE_LIMIT
     found = asyncio.run(_empty(broker))
+    while found < sent and name.endswith("nowait") and time.monotonic() < deadline:
+        found += asyncio.run(_empty(broker))
     if found != sent:
-        raise Failed(f"{name}: {sent} messages were confirmed and {found} are in the queue")
+        raise Failed(f"{name}: {sent} messages were answered 250 and {found} are in the queue")
 
 
 async def _empty(broker: Broker) -> int:
@@ -138,12 +166,14 @@ async def _empty(broker: Broker) -> int:
         return purged.message_count or 0
 
 
-async def _first(broker: Broker) -> bytes:
+async def _first(broker: Broker, name: str) -> bytes:
     connection = await aio_pika.connect(broker.url)
     async with connection:
         channel = await connection.channel()
         queue = await channel.declare_queue(_QUEUE, durable=True, arguments=_QUORUM)
-        message = await queue.get(no_ack=True)
-        if message is None:
-            raise Failed("mailgw: one message was confirmed and none is in the queue")
+        deadline = time.monotonic() + _SETTLE_LIMIT
+        while (message := await queue.get(no_ack=True, fail=False)) is None:
+            if time.monotonic() > deadline:
+                raise Failed(f"{name}: one message was answered 250 and none is in the queue")
+            await asyncio.sleep(0.01)
         return message.body

@@ -137,10 +137,11 @@ def wait_for(holds: Callable[[], bool], what: str, process: Process) -> None:
 
 
 def cpu_seconds(pid: int) -> float:
-    """CPU time of a process, its threads and the children it has."""
+    """CPU time of a process, its threads and its children, those that have ended included."""
     # What follows the name, which may hold blanks: field 3 of proc(5) is the first.
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
-    seconds = (int(fields[11]) + int(fields[12])) / _TICKS
+    # utime, stime, and cutime and cstime of the children that were waited for.
+    seconds = sum(int(field) for field in fields[11:15]) / _TICKS
     for task in Path(f"/proc/{pid}/task").iterdir():
         children = (task / "children").read_text().split()
         seconds += sum(cpu_seconds(int(child)) for child in children)

@@ -1,30 +1,22 @@
-"""Part 1: mail that is accepted and dropped, by mailgw, aiosmtpd and smtp-sink."""
+"""Part 1: mail that is accepted and dropped, by mailgw and everybody else."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from processes import (
-    Failed,
-    Process,
-    cpu_seconds,
-    listening_port,
-    machine_cpu_seconds,
-    run_to_end,
-    running,
-    wait_for,
-)
-from samples import Case, Contender, Sample, compare
+import peers
+from processes import Failed, cpu_seconds, machine_cpu_seconds, run_to_end
+from samples import WARM_UP, Case, Contender, Sample, compare
+from servers import NULL, Server, mailgw, program, smtp_sink
 
 SESSIONS = 50
-_TURN_LIMIT = 60.0
-_HERE = Path(__file__).parent
+_TURN_LIMIT = 120.0
+# What is sent at the same time, all sessions together, is kept by some servers in memory,
+# several times over.
+_LARGEST_IN_FLIGHT = 80 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +29,25 @@ class Shape:
     @property
     def title(self) -> str:
         connections = "connections reused" if self.reused else "one mail a connection"
-        return f"{self.size // 1024} KB, {connections}"
+        size = f"{self.size >> 20} MB" if self.size >= 1 << 20 else f"{self.size >> 10} KB"
+        sessions = "" if self.sessions == SESSIONS else f", {self.sessions} sessions"
+        return f"{size}, {connections}{sessions}"
+
+    @property
+    def sessions(self) -> int:
+        return min(SESSIONS, max(1, _LARGEST_IN_FLIGHT // self.size))
+
+    @property
+    def fewest(self) -> int:
+        """Messages of the shortest turn: as many as warm up, or a few of the large ones."""
+        return WARM_UP if self.sessions == SESSIONS else 2 * self.sessions
 
 
-SHAPES = [Shape(size, reused) for size in (4096, 102_400) for reused in (True, False)]
+SMALL = Shape(4096, reused=True)
+SMALL_ONCE = Shape(4096, reused=False)
+MIDDLE = Shape(102_400, reused=True)
+LARGE = Shape(10 * 1024 * 1024, reused=True)
+SHAPES = [SMALL, SMALL_ONCE, MIDDLE, LARGE]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,64 +59,18 @@ class Letter:
     helo: str
 
 
-@dataclass(frozen=True, slots=True)
-class Server:
-    process: Process
-    port: int
-
-
-def measure(shapes: Sequence[Shape], rounds: int, seconds: float) -> Iterator[Case]:
-    """Compare the three servers, a case for each shape."""
+def measure(
+    shapes: Sequence[Shape], without: Sequence[str], rounds: int, seconds: float
+) -> Iterator[Case]:
+    """Compare all servers but those `without`, a case for each shape."""
     with ExitStack() as stack:
-        servers = [
-            stack.enter_context(mailgw({"MAILGW_OUTPUT": "null", "MAILGW_RABBITMQ_ADDRESS": ""})),
-            stack.enter_context(
-                _server("aiosmtpd", [sys.executable, str(_HERE / "null_aiosmtpd.py")])
-            ),
-            stack.enter_context(smtp_sink()),
-        ]
+        servers = [stack.enter_context(mailgw(NULL)), stack.enter_context(smtp_sink())]
+        for name, start in peers.RECEIVERS.items():
+            if name not in without:
+                servers.append(stack.enter_context(start(peers.DROP, None)))
         for shape in shapes:
-            yield compare(shape.title, [_sending(s, shape) for s in servers], rounds, seconds)
-
-
-@contextmanager
-def mailgw(keys: dict[str, str]) -> Iterator[Server]:
-    """The gateway with these keys, on a free port, its log thrown away."""
-    environ = {name: text for name, text in os.environ.items() if not name.startswith("MAILGW_")}
-    environ |= {"MAILGW_SMTP_IP": "127.0.0.1", "MAILGW_SMTP_PORT": "0", **keys}
-    with _server("mailgw", [sys.executable, "-m", "mailgw", "serve"], environ) as server:
-        yield server
-
-
-@contextmanager
-def smtp_sink() -> Iterator[Server]:
-    """Postfix's sink, on a free port."""
-    # As root it wants to know who to become instead.
-    user = ["-u", "nobody"] if os.geteuid() == 0 else []
-    command = [program("smtp-sink"), "-4", *user, "127.0.0.1:0", "1024"]
-    with _server("smtp-sink", command) as server:
-        yield server
-
-
-@contextmanager
-def _server(
-    name: str, command: Sequence[str], environ: dict[str, str] | None = None
-) -> Iterator[Server]:
-    # Only mailgw logs by itself, so only its words are lost, and it is said in the report.
-    with running(name, command, environ=environ, quiet=name == "mailgw") as process:
-        wait_for(lambda: listening_port(process.pid) is not None, "it listens", process)
-        port = listening_port(process.pid)
-        if port is None:
-            raise Failed(f"{name} stopped listening")
-        yield Server(process, port)
-
-
-def program(name: str) -> str:
-    """The path of one of Postfix's programs, which live in sbin."""
-    found = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
-    if found is None:
-        raise Failed(f"{name} is not installed: scripts/install-test-parts postfix")
-    return found
+            contenders = [_sending(server, shape) for server in servers]
+            yield compare(shape.title, contenders, rounds, seconds, shape.fewest)
 
 
 def _sending(server: Server, shape: Shape) -> Contender:
@@ -128,7 +89,14 @@ def send(
     `broker` is the pid of the broker behind the server, if there is one. A `letter` is sent
     instead of what smtp-source makes up.
     """
-    command = [program("smtp-source"), "-4", "-s", str(min(SESSIONS, count)), "-m", str(count)]
+    command = [
+        program("smtp-source"),
+        "-4",
+        "-s",
+        str(min(shape.sessions, count)),
+        "-m",
+        str(count),
+    ]
     if letter is None:
         command += ["-l", str(shape.size), "-f", "sender@example.com", "-M", "client.example"]
     else:

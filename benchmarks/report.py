@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
+import ssl
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 
+from peers import MODULES
 from processes import Failed
-from reception import program
 from samples import Case, Sample
+from servers import program
 
 # From this share of a core on, a process is what holds the others up.
 _SATURATED = 0.9
@@ -31,6 +34,9 @@ def machine(rabbitmq: str | None) -> dict[str, str]:
         "aiosmtpd": version("aiosmtpd"),
         "aio-pika": version("aio-pika"),
         "Postfix": _postfix(),
+        "OpenSSL": ssl.OPENSSL_VERSION,
+        "Node": _said([program("node"), "--version"]) if MODULES.is_dir() else "not installed",
+        **{name: _module(name) for name in ("haraka", "smtp-server", "amqplib")},
         "RabbitMQ": rabbitmq or "not used",
         "load before": f"{os.getloadavg()[0]:.1f}",
     }
@@ -45,22 +51,36 @@ def _processor() -> str:
 
 def _postfix() -> str:
     try:
-        command = [program("postconf"), "-d", "-h", "mail_version"]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (Failed, OSError, subprocess.CalledProcessError):
+        return _said([program("postconf"), "-d", "-h", "mail_version"])
+    except Failed:
         return "unknown"
+
+
+def _said(command: list[str]) -> str:
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _module(name: str) -> str:
+    """The version of a Node package, by its own word."""
+    file = MODULES / name / "package.json"
+    if not file.exists():
+        return "not installed"
+    return str(json.loads(file.read_text())["version"])
 
 
 def reception(case: Case) -> Iterator[str]:
     """The table of one case of part 1."""
     yield f"{case.title}"
     yield (
-        f"  {'server':<12}{'msg/s':>8} {'(min-max)':>15}{'CPU us/msg':>12}"
+        f"  {'server':<21}{'msg/s':>8} {'(min-max)':>15}{'CPU us/msg':>12}"
         f"{'server':>9}{'source':>8}{'others':>8}  bottleneck"
     )
     for name, samples in case.samples.items():
         yield (
-            f"  {name:<12}{_rates(samples)}{_cost(samples):>12.0f}"
+            f"  {name:<21}{_rates(samples)}{_cost(samples):>12.0f}"
             f"{_share(samples, lambda s: s.server_cpu):>9.0%}"
             f"{_share(samples, lambda s: s.source_cpu):>8.0%}"
             f"{_share(samples, lambda s: s.elsewhere):>8.0%}  {bottleneck(samples)}"
@@ -71,12 +91,12 @@ def end_to_end(case: Case) -> Iterator[str]:
     """The table of part 2."""
     yield f"{case.title}"
     yield (
-        f"  {'publisher':<12}{'msg/s':>8} {'(min-max)':>15}{'CPU us/msg':>12}{'broker us':>11}"
+        f"  {'publisher':<21}{'msg/s':>8} {'(min-max)':>15}{'CPU us/msg':>12}{'broker us':>11}"
         f"{'itself':>9}{'broker':>8}{'source':>8}{'others':>8}"
     )
     for name, samples in case.samples.items():
         yield (
-            f"  {name:<12}{_rates(samples)}{_cost(samples):>12.0f}"
+            f"  {name:<21}{_rates(samples)}{_cost(samples):>12.0f}"
             f"{median(s.broker_cost for s in samples):>11.0f}"
             f"{_share(samples, lambda s: s.server_cpu):>9.0%}"
             f"{_share(samples, lambda s: s.broker_cpu):>8.0%}"
@@ -85,13 +105,22 @@ def end_to_end(case: Case) -> Iterator[str]:
         )
 
 
+def ratios(
+    case: Case, ours: str, expected: Mapping[str, float], without: Sequence[str] = ()
+) -> Iterator[str]:
+    """A line for each of the others but those `without`."""
+    for name in case.samples:
+        if name != ours and name not in without:
+            yield ratio(case, ours, name, expected.get(name))
+
+
 def ratio(case: Case, ours: str, theirs: str, expected: float | None) -> str:
     """One line: how many times as fast, and how many times as cheap, round by round."""
     pairs = list(zip(case.samples[ours], case.samples[theirs], strict=True))
     rates = [a.rate / b.rate for a, b in pairs]
     costs = [b.server_cost / a.server_cost for a, b in pairs if a.server_cost]
     line = (
-        f"  {f'{ours} / {theirs}':<24}{_bound(case, ours, theirs):<3}{median(rates):.2f}"
+        f"  {f'{ours} / {theirs}':<33}{_bound(case, ours, theirs):<3}{median(rates):.2f}"
         f"  ({min(rates):.2f}-{max(rates):.2f})"
     )
     if costs:
@@ -101,9 +130,19 @@ def ratio(case: Case, ours: str, theirs: str, expected: float | None) -> str:
     return line
 
 
+def share(case: Case, part: str, whole: str, expected: float) -> str:
+    """One line: how much of the CPU time of one the other would have taken."""
+    pairs = zip(case.samples[part], case.samples[whole], strict=True)
+    shares = [a.server_cost / b.server_cost for a, b in pairs if b.server_cost]
+    return (
+        f"  {part} is {median(shares):.0%} ({min(shares):.0%}-{max(shares):.0%}) of what "
+        f"{whole} takes   expected > {expected:.0%}: {'yes' if median(shares) > expected else 'NO'}"
+    )
+
+
 def _bound(case: Case, ours: str, theirs: str) -> str:
-    """What a ratio is worth when smtp-source could not send faster to one side, or to both."""
-    limits = ("smtp-source", "both")
+    """What a ratio is worth when the source could not send faster to one side, or to both."""
+    limits = ("source", "both")
     match bottleneck(case.samples[ours]) in limits, bottleneck(case.samples[theirs]) in limits:
         case True, False:
             return ">="
@@ -122,7 +161,7 @@ def bottleneck(samples: list[Sample]) -> str:
     if server and source:
         return "both"
     if server or source:
-        return "server" if server else "smtp-source"
+        return "server" if server else "source"
     if _share(samples, lambda s: s.elsewhere) >= _NOISY:
         return "the machine (others work on it)"
     return "neither"
@@ -130,7 +169,9 @@ def bottleneck(samples: list[Sample]) -> str:
 
 def _rates(samples: list[Sample]) -> str:
     rates = [sample.rate for sample in samples]
-    return f"{median(rates):>8.0f} {f'({min(rates):.0f}-{max(rates):.0f})':>15}"
+    digits = 0 if median(rates) >= 100 else 1
+    low, high = f"{min(rates):.{digits}f}", f"{max(rates):.{digits}f}"
+    return f"{median(rates):>8.{digits}f} {f'({low}-{high})':>15}"
 
 
 def _cost(samples: list[Sample]) -> float:

@@ -61,14 +61,23 @@ class Case:
     samples: dict[str, list[Sample]]
 
 
-def compare(title: str, contenders: Sequence[Contender], rounds: int, seconds: float) -> Case:
-    """Let the contenders take turns of about `seconds` each, `rounds` times."""
+def compare(
+    title: str,
+    contenders: Sequence[Contender],
+    rounds: int,
+    seconds: float,
+    least: int = WARM_UP,
+) -> Case:
+    """Let the contenders take turns of about `seconds` each, `rounds` times.
+
+    `least` is the number of messages of the shortest turn.
+    """
     counts = {}
     for contender in contenders:
-        trial = contender.turn(WARM_UP)
+        trial = contender.turn(least)
         # A cold start is slower than what follows: once more, with a better guess.
-        trial = contender.turn(max(WARM_UP, round(trial.rate * seconds / 4)))
-        counts[contender.name] = max(WARM_UP, round(trial.rate * seconds))
+        trial = contender.turn(max(least, round(trial.rate * seconds / 4)))
+        counts[contender.name] = max(least, round(trial.rate * seconds))
     samples: dict[str, list[Sample]] = {contender.name: [] for contender in contenders}
     for _ in range(rounds):
         for contender in contenders:

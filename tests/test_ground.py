@@ -7,6 +7,7 @@ nothing is installed here.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import shlex
@@ -27,6 +28,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parent.parent
 PROGRAMS = [
     ".ci/run",
+    "benchmarks/setup",
     *(f"scripts/{name}" for name in ["check", "fmt", "install-test-parts", "lock", "run", "test"]),
 ]
 LOCKS = ["requirements.lock", "requirements-dev.lock"]
@@ -64,6 +66,18 @@ def test_what_every_change_must_pass_is_check_and_test_and_nothing_else() -> Non
         "scripts/check",
         "scripts/test",
     ]
+
+
+def test_the_lock_of_the_node_peers_pins_every_package_and_names_no_registry() -> None:
+    folder = ROOT / "benchmarks/peers"
+    wanted = json.loads((folder / "package.json").read_text())["dependencies"]
+
+    locked = json.loads((folder / "package-lock.json").read_text())["packages"]
+
+    assert locked.pop("")["dependencies"] == wanted
+    assert {f"node_modules/{name}" for name in wanted} <= locked.keys()
+    assert all(each["version"] and each["integrity"] for each in locked.values())
+    assert not any("resolved" in each for each in locked.values())
 
 
 # --- a machine that lacks something -------------------------------------------------

@@ -1,0 +1,123 @@
+"""Mail over STARTTLS, one a connection, and what OpenSSL alone takes of it.
+
+The share is counted low: OpenSSL's handshake is measured without any socket, both ends in
+one process that does nothing else, and only the server's own calls are timed.
+"""
+
+from __future__ import annotations
+
+import ssl
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import peers
+import trustme
+from processes import Failed, Process, cpu_seconds, machine_cpu_seconds, running
+from samples import Case, Contender, Sample, compare
+from sender import client_context
+from servers import NULL, Certificate, Server, mailgw
+
+ALONE = "OpenSSL alone"
+SIZE = 4096
+SESSIONS = 50
+TITLE = "4 KB over STARTTLS, TLS 1.3, ECDSA P-256, one mail a connection"
+_HERE = Path(__file__).parent
+
+
+def measure(without: Sequence[str], rounds: int, seconds: float) -> Case:
+    """Compare everybody who speaks TLS, and OpenSSL with nobody around it."""
+    with ExitStack() as stack:
+        certificate = stack.enter_context(_certificate())
+        servers = [stack.enter_context(mailgw(NULL, certificate))]
+        for name, start in peers.RECEIVERS.items():
+            if name not in without:
+                servers.append(stack.enter_context(start(peers.DROP, certificate)))
+        contenders = [Contender(ALONE, _handshakes(certificate))]
+        for server in servers:
+            source = stack.enter_context(_source(server))
+            contenders.append(Contender(server.process.name, _sending(server, source)))
+        return compare(TITLE, contenders, rounds, seconds)
+
+
+@contextmanager
+def _certificate() -> Iterator[Certificate]:
+    authority = trustme.CA()
+    ours = authority.issue_cert("peer.example", key_type=trustme.KeyType.ECDSA)
+    with tempfile.TemporaryDirectory(prefix="mailgw-bench-") as folder:
+        chain, key = Path(folder) / "chain.pem", Path(folder) / "key.pem"
+        chain.write_bytes(b"".join(blob.bytes() for blob in ours.cert_chain_pems))
+        key.write_bytes(ours.private_key_pem.bytes())
+        yield Certificate(str(chain), str(key))
+
+
+@contextmanager
+def _source(server: Server) -> Iterator[Process]:
+    command = [sys.executable, str(_HERE / "sender.py"), str(server.port)]
+    command += [str(SIZE), str(SESSIONS)]
+    with running("sender", command, pipes=True) as process:
+        yield process
+
+
+def _sending(server: Server, source: Process) -> Callable[[int], Sample]:
+    def turn(count: int) -> Sample:
+        server.process.check()
+        pids = server.process.pid, source.pid
+        before, all_before = [cpu_seconds(pid) for pid in pids], machine_cpu_seconds()
+        started = time.perf_counter()
+        answer = source.ask(str(count))
+        passed = time.perf_counter() - started
+        server.process.check()
+        if answer != "done":
+            raise Failed(f"{server.process.name}: the sender said {answer!r}")
+        ours, theirs = (cpu_seconds(pid) - was for pid, was in zip(pids, before, strict=True))
+        others = machine_cpu_seconds() - all_before - ours - theirs
+        return Sample(count, passed, ours, theirs, 0.0, max(0.0, others))
+
+    return turn
+
+
+def _handshakes(certificate: Certificate) -> Callable[[int], Sample]:
+    """Turns of nothing but handshakes; the server's CPU time is that of its own calls."""
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(certificate.chain, certificate.key)
+    client = client_context()
+
+    def turn(count: int) -> Sample:
+        started, cpu_started = time.perf_counter(), time.thread_time()
+        ours = sum(_handshake(server, client) for _ in range(count))
+        passed, all_cpu = time.perf_counter() - started, time.thread_time() - cpu_started
+        return Sample(count, passed, ours, all_cpu - ours, 0.0, 0.0)
+
+    return turn
+
+
+def _handshake(server: ssl.SSLContext, client: ssl.SSLContext) -> float:
+    """One handshake in memory; the server's seconds of CPU."""
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    theirs = client.wrap_bio(to_client, to_server)
+    spent = 0.0
+    started = time.thread_time()
+    ours = server.wrap_bio(to_server, to_client, server_side=True)
+    spent += time.thread_time() - started
+    # The client begins, and is done before the server is.
+    done = False
+    while not done:
+        _step(theirs)
+        started = time.thread_time()
+        done = _step(ours)
+        spent += time.thread_time() - started
+    if ours.version() != "TLSv1.3":
+        raise Failed(f"OpenSSL agreed on {ours.version()}")
+    return spent
+
+
+def _step(side: ssl.SSLObject) -> bool:
+    try:
+        side.do_handshake()
+    except ssl.SSLWantReadError:
+        return False
+    return True

@@ -1,0 +1,4 @@
+'use strict'
+// Drops what was received.
+
+exports.hook_queue = (next) => next(OK)

@@ -1,0 +1,82 @@
+"""Servers that are measured: mailgw and smtp-sink here, the others in peers.py.
+
+Each listens on a free port of the loopback for the length of its `with` block.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from processes import Failed, Process, listening_port, running, wait_for
+
+NULL = {"MAILGW_OUTPUT": "null", "MAILGW_RABBITMQ_ADDRESS": ""}
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    process: Process
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """What a server shows over TLS: the files of a chain and of its key, in PEM."""
+
+    chain: str
+    key: str
+
+
+@contextmanager
+def mailgw(keys: Mapping[str, str], certificate: Certificate | None = None) -> Iterator[Server]:
+    """The gateway with these keys, its log thrown away."""
+    environ = {name: text for name, text in os.environ.items() if not name.startswith("MAILGW_")}
+    environ |= {"MAILGW_SMTP_IP": "127.0.0.1", "MAILGW_SMTP_PORT": "0", **keys}
+    if certificate is not None:
+        environ |= {
+            "MAILGW_SMTP_CERTIFICATE": certificate.chain,
+            "MAILGW_SMTP_KEY": certificate.key,
+        }
+    # What it logs is lost, which the report says.
+    command = [sys.executable, "-m", "mailgw", "serve"]
+    with listening("mailgw", command, environ, quiet=True) as server:
+        yield server
+
+
+@contextmanager
+def smtp_sink() -> Iterator[Server]:
+    """Postfix's sink."""
+    # As root it wants to know who to become instead.
+    user = ["-u", "nobody"] if os.geteuid() == 0 else []
+    command = [program("smtp-sink"), "-4", *user, "127.0.0.1:0", "1024"]
+    with listening("smtp-sink", command) as server:
+        yield server
+
+
+@contextmanager
+def listening(
+    name: str,
+    command: Sequence[str],
+    environ: Mapping[str, str] | None = None,
+    *,
+    quiet: bool = False,
+) -> Iterator[Server]:
+    """A program that listens on one port, which it may choose itself."""
+    with running(name, command, environ=environ, quiet=quiet) as process:
+        wait_for(lambda: listening_port(process.pid) is not None, "it listens", process)
+        port = listening_port(process.pid)
+        if port is None:
+            raise Failed(f"{name} stopped listening")
+        yield Server(process, port)
+
+
+def program(name: str) -> str:
+    """The path of a program, which may live in sbin, as most of Postfix's do."""
+    found = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
+    if found is None:
+        raise Failed(f"{name} is not installed: run benchmarks/setup")
+    return found
