@@ -7,25 +7,25 @@ one process that does nothing else, and only the server's own calls are timed.
 from __future__ import annotations
 
 import ssl
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import peers
 import trustme
-from processes import Failed, Process, cpu_seconds, machine_cpu_seconds, running
+from processes import Failed
 from samples import Case, Contender, Sample, compare
 from sender import client_context
-from servers import NULL, Certificate, Server, mailgw
+from servers import NULL, Certificate, mailgw
+from source import Source
 
 ALONE = "OpenSSL alone"
 SIZE = 4096
 SESSIONS = 50
 TITLE = "4 KB over STARTTLS, TLS 1.3, ECDSA P-256, one mail a connection"
-_HERE = Path(__file__).parent
 
 
 def measure(without: Sequence[str], rounds: int, seconds: float) -> Case:
@@ -38,9 +38,9 @@ def measure(without: Sequence[str], rounds: int, seconds: float) -> Case:
                 servers.append(stack.enter_context(start(peers.DROP, certificate)))
         contenders = [Contender(ALONE, _handshakes(certificate))]
         for server in servers:
-            source = stack.enter_context(_source(server))
-            contenders.append(Contender(server.process.name, _sending(server, source)))
-        return compare(TITLE, contenders, rounds, seconds)
+            source = stack.enter_context(Source.to(server, SIZE, SESSIONS, "starttls"))
+            contenders.append(Contender(server.process.name, source.turn))
+        return replace(compare(TITLE, contenders, rounds, seconds), part="encrypted")
 
 
 @contextmanager
@@ -52,32 +52,6 @@ def _certificate() -> Iterator[Certificate]:
         chain.write_bytes(b"".join(blob.bytes() for blob in ours.cert_chain_pems))
         key.write_bytes(ours.private_key_pem.bytes())
         yield Certificate(str(chain), str(key))
-
-
-@contextmanager
-def _source(server: Server) -> Iterator[Process]:
-    command = [sys.executable, str(_HERE / "sender.py"), str(server.port)]
-    command += [str(SIZE), str(SESSIONS)]
-    with running("sender", command, pipes=True) as process:
-        yield process
-
-
-def _sending(server: Server, source: Process) -> Callable[[int], Sample]:
-    def turn(count: int) -> Sample:
-        server.process.check()
-        pids = server.process.pid, source.pid
-        before, all_before = [cpu_seconds(pid) for pid in pids], machine_cpu_seconds()
-        started = time.perf_counter()
-        answer = source.ask(str(count))
-        passed = time.perf_counter() - started
-        server.process.check()
-        if answer != "done":
-            raise Failed(f"{server.process.name}: the sender said {answer!r}")
-        ours, theirs = (cpu_seconds(pid) - was for pid, was in zip(pids, before, strict=True))
-        others = machine_cpu_seconds() - all_before - ours - theirs
-        return Sample(count, passed, ours, theirs, 0.0, max(0.0, others))
-
-    return turn
 
 
 def _handshakes(certificate: Certificate) -> Callable[[int], Sample]:

@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -62,16 +62,8 @@ def private_broker() -> Iterator[Broker]:
 
 def measure(broker: Broker, without: Sequence[str], rounds: int, seconds: float) -> Case:
     """Compare the whole gateway with its peers and with the bare publishers."""
-    asyncio.run(_empty(broker))
-    keys = {"MAILGW_RABBITMQ_ADDRESS": broker.url, "MAILGW_RABBITMQ_INBOX": _QUEUE}
     with ExitStack() as stack:
-        servers = [stack.enter_context(mailgw(keys))]
-        for name, start, kind in peers.PUBLISHERS:
-            if name not in without:
-                outlet = peers.Outlet(kind, broker.url, _QUEUE)
-                servers.append(stack.enter_context(start(outlet, None)))
-        for server in servers:
-            wait_for(partial(_takes_mail, server.port), "it takes mail", server.process)
+        servers = stack.enter_context(receivers(broker, without))
         contenders = [_receiving(server, broker) for server in servers]
         documents = {s.process.name: _document(broker, s) for s in servers}
         _compare_sizes(documents)
@@ -81,7 +73,25 @@ def measure(broker: Broker, without: Sequence[str], rounds: int, seconds: float)
             publisher = stack.enter_context(_publisher(kind, broker, body))
             contenders.append(_publishing(publisher, broker))
         title = f"{SMALL.title}, documents of {body.stat().st_size} octets"
-        return compare(title, contenders, rounds, seconds)
+        return replace(compare(title, contenders, rounds, seconds), part="confirmed")
+
+
+@contextmanager
+def receivers(
+    broker: Broker, without: Sequence[str], *, unconfirmed: bool = True
+) -> Iterator[list[Server]]:
+    """mailgw and its peers, which take mail and publish it; the queue is empty."""
+    asyncio.run(_empty(broker))
+    keys = {"MAILGW_RABBITMQ_ADDRESS": broker.url, "MAILGW_RABBITMQ_INBOX": _QUEUE}
+    with ExitStack() as stack:
+        servers = [stack.enter_context(mailgw(keys))]
+        for name, start, kind in peers.PUBLISHERS:
+            if name not in without and (unconfirmed or kind == "confirm"):
+                outlet = peers.Outlet(kind, broker.url, _QUEUE)
+                servers.append(stack.enter_context(start(outlet, None)))
+        for server in servers:
+            wait_for(partial(_takes_mail, server.port), "it takes mail", server.process)
+        yield servers
 
 
 @contextmanager
@@ -118,7 +128,7 @@ def _compare_sizes(documents: Mapping[str, bytes]) -> None:
 def _receiving(server: Server, broker: Broker) -> Contender:
     def turn(count: int) -> Sample:
         sample = send(server, SMALL, count, broker.pid)
-        _settle(broker, server.process.name, count)
+        settle(broker, server.process.name, count)
         return sample
 
     return Contender(server.process.name, turn)
@@ -139,11 +149,11 @@ def _bare(publisher: Process, broker: Broker, count: int) -> Sample:
     cpu = cpu_seconds(publisher.pid) - before
     broker_cpu = cpu_seconds(broker.pid) - broker_before
     others = machine_cpu_seconds() - all_before - cpu - broker_cpu
-    _settle(broker, publisher.name, count)
+    settle(broker, publisher.name, count)
     return Sample(count, seconds, cpu, 0.0, broker_cpu, max(0.0, others))
 
 
-def _settle(broker: Broker, name: str, sent: int) -> None:
+def settle(broker: Broker, name: str, sent: int) -> None:
     """Count what lies in the queue, and empty it for the next turn.
 
     Who does not wait for confirms may have said 250 for what is still under way.

@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from argparse import ArgumentTypeError
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
@@ -176,3 +177,11 @@ PUBLISHERS: list[tuple[str, Start, str]] = [
     ("smtp-server", smtp_server, "confirm"),
     ("aiosmtpd", aiosmtpd, "confirm"),
 ]
+
+
+def names(text: str) -> list[str]:
+    """The peers that a command line names, by commas. Raises ArgumentTypeError."""
+    found = text.split(",")
+    if unknown := [name for name in found if name not in RECEIVERS]:
+        raise ArgumentTypeError(f"{', '.join(unknown)}: the peers are {', '.join(RECEIVERS)}")
+    return found

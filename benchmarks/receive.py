@@ -9,10 +9,8 @@ whatever they are; 1 when a process died or a message was lost.
 from __future__ import annotations
 
 import argparse
-import json
 import signal
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 import encrypted
@@ -21,7 +19,7 @@ import peers
 import reception
 import report
 from processes import Failed
-from samples import Case
+from samples import Case, Run, write
 
 # How many times as fast as a peer mailgw is meant to be, by case and peer.
 _EXPECTED: dict[str, dict[str, float]] = {
@@ -74,14 +72,11 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5, help="turns of each (default 5)")
     parser.add_argument("--quick", action="store_true", help="2 short rounds: does it work?")
     parser.add_argument("--part", type=int, choices=(1, 2, 3), help="only this part")
-    parser.add_argument("--without", default="", metavar="PEER,PEER", help="leave these out")
+    parser.add_argument("--without", type=peers.names, default=[], metavar="PEER,PEER")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the raw numbers here")
     options = parser.parse_args()
     if options.rounds < 1:
         parser.error("--rounds: at least 1")
-    options.without = [name for name in options.without.split(",") if name]
-    if unknown := set(options.without) - set(peers.RECEIVERS):
-        parser.error(f"--without: {', '.join(unknown)}: there are {', '.join(peers.RECEIVERS)}")
     return options
 
 
@@ -89,7 +84,7 @@ def _run(options: argparse.Namespace) -> None:
     rounds, seconds = (2, 0.5) if options.quick else (options.rounds, 1.75)
     cases: list[Case] = []
     facts = report.machine(None)
-    _say_facts(facts)
+    print(report.facts(facts), flush=True)
     if options.part in (None, 1):
         cases += _part_1(options.without, rounds, seconds)
     if options.part in (None, 2):
@@ -99,7 +94,7 @@ def _run(options: argparse.Namespace) -> None:
     if options.part in (None, 3):
         cases.append(_part_3(options.without, rounds, seconds))
     if options.json:
-        _write(options.json, facts, cases)
+        write(options.json, Run(report.command(), facts, cases))
 
 
 def _part_1(without: list[str], rounds: int, seconds: float) -> list[Case]:
@@ -141,15 +136,6 @@ def _part_3(without: list[str], rounds: int, seconds: float) -> Case:
 def _say(*lines: str) -> None:
     for line in lines:
         print(line, flush=True)
-
-
-def _say_facts(facts: dict[str, str]) -> None:
-    _say(", ".join(f"{name} {text}" for name, text in facts.items() if name != "RabbitMQ"))
-
-
-def _write(file: Path, facts: dict[str, str], cases: list[Case]) -> None:
-    numbers = {"machine": facts, "cases": [asdict(case) for case in cases]}
-    file.write_text(json.dumps(numbers, indent=1) + "\n")
 
 
 if __name__ == "__main__":

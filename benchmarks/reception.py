@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import peers
@@ -70,7 +70,8 @@ def measure(
                 servers.append(stack.enter_context(start(peers.DROP, None)))
         for shape in shapes:
             contenders = [_sending(server, shape) for server in servers]
-            yield compare(shape.title, contenders, rounds, seconds, shape.fewest)
+            case = compare(shape.title, contenders, rounds, seconds, shape.fewest)
+            yield replace(case, part="dropped")
 
 
 def _sending(server: Server, shape: Shape) -> Contender:

@@ -7,6 +7,7 @@ import os
 import platform
 import ssl
 import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -34,12 +35,26 @@ def machine(rabbitmq: str | None) -> dict[str, str]:
         "aiosmtpd": version("aiosmtpd"),
         "aio-pika": version("aio-pika"),
         "Postfix": _postfix(),
-        "OpenSSL": ssl.OPENSSL_VERSION,
+        "OpenSSL": ssl.OPENSSL_VERSION.split()[1],
         "Node": _said([program("node"), "--version"]) if MODULES.is_dir() else "not installed",
         **{name: _module(name) for name in ("haraka", "smtp-server", "amqplib")},
         "RabbitMQ": rabbitmq or "not used",
         "load before": f"{os.getloadavg()[0]:.1f}",
     }
+
+
+def facts(machine: Mapping[str, str]) -> str:
+    """One line of them."""
+    return ", ".join(f"{name} {text}" for name, text in machine.items() if text != "not used")
+
+
+def command() -> str:
+    """What was typed, without the folder of this machine and the file of the raw numbers."""
+    words = list(sys.argv[1:])
+    if "--json" in words:
+        at = words.index("--json")
+        del words[at : at + 2]
+    return " ".join([".venv/bin/python", f"benchmarks/{Path(sys.argv[0]).name}", *words])
 
 
 def _processor() -> str:
@@ -105,6 +120,28 @@ def end_to_end(case: Case) -> Iterator[str]:
         )
 
 
+def sessions(case: Case) -> Iterator[str]:
+    """The table of one number of sessions."""
+    yield f"{case.title}"
+    yield (
+        f"  {'server':<21}{'msg/s':>8} {'(min-max)':>15}{'p50 ms':>9}{'p99 ms':>9}"
+        f"{'CPU us/msg':>12}{'server':>9}{'source':>8}{'others':>8}  bottleneck"
+    )
+    for name, samples in case.samples.items():
+        yield (
+            f"  {name:<21}{_rates(samples)}{latency(samples, lambda s: s.p50):>9.2f}"
+            f"{latency(samples, lambda s: s.p99):>9.2f}{_cost(samples):>12.0f}"
+            f"{_share(samples, lambda s: s.server_cpu):>9.0%}"
+            f"{_share(samples, lambda s: s.source_cpu):>8.0%}"
+            f"{_share(samples, lambda s: s.elsewhere):>8.0%}  {bottleneck(samples)}"
+        )
+
+
+def latency(samples: Sequence[Sample], which: Callable[[Sample], float | None]) -> float:
+    """The median over the turns of one percentile, in milliseconds."""
+    return median(found for sample in samples if (found := which(sample)) is not None)
+
+
 def ratios(
     case: Case, ours: str, expected: Mapping[str, float], without: Sequence[str] = ()
 ) -> Iterator[str]:
@@ -116,11 +153,9 @@ def ratios(
 
 def ratio(case: Case, ours: str, theirs: str, expected: float | None) -> str:
     """One line: how many times as fast, and how many times as cheap, round by round."""
-    pairs = list(zip(case.samples[ours], case.samples[theirs], strict=True))
-    rates = [a.rate / b.rate for a, b in pairs]
-    costs = [b.server_cost / a.server_cost for a, b in pairs if a.server_cost]
+    rates, costs = compared(case, ours, theirs)
     line = (
-        f"  {f'{ours} / {theirs}':<33}{_bound(case, ours, theirs):<3}{median(rates):.2f}"
+        f"  {f'{ours} / {theirs}':<33}{bound(case, ours, theirs):<3}{median(rates):.2f}"
         f"  ({min(rates):.2f}-{max(rates):.2f})"
     )
     if costs:
@@ -130,17 +165,25 @@ def ratio(case: Case, ours: str, theirs: str, expected: float | None) -> str:
     return line
 
 
-def share(case: Case, part: str, whole: str, expected: float) -> str:
+def compared(case: Case, ours: str, theirs: str) -> tuple[list[float], list[float]]:
+    """Round by round how many times as fast, and how many times as cheap, one of them is."""
+    pairs = list(zip(case.samples[ours], case.samples[theirs], strict=True))
+    rates = [a.rate / b.rate for a, b in pairs]
+    return rates, [b.server_cost / a.server_cost for a, b in pairs if a.server_cost]
+
+
+def share(case: Case, part: str, whole: str, expected: float | None) -> str:
     """One line: how much of the CPU time of one the other would have taken."""
     pairs = zip(case.samples[part], case.samples[whole], strict=True)
     shares = [a.server_cost / b.server_cost for a, b in pairs if b.server_cost]
-    return (
-        f"  {part} is {median(shares):.0%} ({min(shares):.0%}-{max(shares):.0%}) of what "
-        f"{whole} takes   expected > {expected:.0%}: {'yes' if median(shares) > expected else 'NO'}"
-    )
+    spread = f"{median(shares):.0%} ({min(shares):.0%}-{max(shares):.0%})"
+    line = f"  {part} is {spread} of what {whole} takes"
+    if expected is not None:
+        line += f"   expected > {expected:.0%}: {'yes' if median(shares) > expected else 'NO'}"
+    return line
 
 
-def _bound(case: Case, ours: str, theirs: str) -> str:
+def bound(case: Case, ours: str, theirs: str) -> str:
     """What a ratio is worth when the source could not send faster to one side, or to both."""
     limits = ("source", "both")
     match bottleneck(case.samples[ours]) in limits, bottleneck(case.samples[theirs]) in limits:

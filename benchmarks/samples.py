@@ -5,8 +5,10 @@ The machine's mood changes in minutes, so nobody runs all rounds in a row: A B C
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 # Messages of the first, unmeasured turn, which warms up and tells how many a round takes.
 WARM_UP = 200
@@ -15,6 +17,8 @@ WARM_UP = 200
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One turn. CPU times are in seconds; `broker_cpu` is 0 where no broker takes part.
+
+    `p50` and `p99` are the milliseconds from final dot to 250, where the source looks.
 
     `elsewhere` is what the rest of the machine used meanwhile: anything but little makes
     the rate of this turn doubtful.
@@ -26,6 +30,8 @@ class Sample:
     source_cpu: float
     broker_cpu: float
     elsewhere: float
+    p50: float | None = None
+    p99: float | None = None
 
     @property
     def rate(self) -> float:
@@ -55,10 +61,15 @@ class Contender:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """All samples of one comparison, by contender; the order is that of the turns."""
+    """All samples of one comparison, by contender; the order is that of the turns.
+
+    `part` says which comparison it was, and `sessions` how many there were, for the plots.
+    """
 
     title: str
     samples: dict[str, list[Sample]]
+    part: str = ""
+    sessions: int | None = None
 
 
 def compare(
@@ -83,3 +94,30 @@ def compare(
         for contender in contenders:
             samples[contender.name].append(contender.turn(counts[contender.name]))
     return Case(title, samples)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """All of one run: the machine, the command that was given, and what came of it."""
+
+    command: str
+    machine: dict[str, str]
+    cases: list[Case]
+
+
+def write(file: Path, run: Run) -> None:
+    """Keep a run for `benchmarks/report`."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(asdict(run), indent=1) + "\n")
+
+
+def read(file: Path) -> Run:
+    """A run that was kept. Raises KeyError or TypeError where the file is something else."""
+    kept = json.loads(file.read_text())
+    cases = []
+    for case in kept["cases"]:
+        samples = {
+            name: [Sample(**sample) for sample in found] for name, found in case["samples"].items()
+        }
+        cases.append(Case(case["title"], samples, case["part"], case["sessions"]))
+    return Run(kept["command"], kept["machine"], cases)

@@ -1,11 +1,12 @@
-"""Our own source of mail, for what smtp-source cannot send: mail over STARTTLS.
+"""Our own source of mail, for what smtp-source cannot do: STARTTLS, and looking at the clock.
 
-    sender.py PORT SIZE SESSIONS
+    sender.py PORT SIZE SESSIONS (starttls | clear)
 
-For each line with a number on standard input so many messages of SIZE octets are sent, one a
-connection, SESSIONS at a time, and "done" is said; any reply but the expected one ends the
-program. Laws: the bytes to send are made once, and every command waits for its reply, as
-smtp-source does it; TLS is 1.3, nothing is resumed and no certificate is verified.
+For each line with a number on standard input so many messages of SIZE octets are sent,
+SESSIONS at a time, and "done P50 P99" is said: the milliseconds from the final dot to 250. In
+clear a connection is used again, with STARTTLS it carries one message. Any reply but the
+expected one ends the program. Laws: the bytes to send are made once, and every command waits
+for its reply, as smtp-source does it; TLS is 1.3, nothing is resumed, no certificate verified.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import select
 import socket
 import ssl
 import sys
+import time
 from collections.abc import Callable, Generator
 
 # What a session waits for, and nothing comes back.
@@ -35,20 +37,52 @@ def message(size: int) -> bytes:
     return header + lines[: size - 2] + b"\r\n.\r\n"
 
 
-def conversation(connection: socket.socket, tls: ssl.SSLContext, text: bytes) -> Waits:
-    """One connection and one message, from the banner to the end."""
+class Turn:
+    """What is still to be sent, and how long the 250s took so far, in seconds."""
+
+    def __init__(self, count: int) -> None:
+        self.left = count
+        self.waited: list[float] = []
+
+    def take(self) -> bool:
+        """Whether there is one more to send; it is the caller's then."""
+        self.left -= 1
+        return self.left >= 0
+
+    @property
+    def percentiles(self) -> tuple[float, float]:
+        """The median and the 99th, in milliseconds."""
+        ordered = sorted(self.waited)
+        last = len(ordered) - 1
+        return ordered[last // 2] * 1e3, ordered[round(last * 0.99)] * 1e3
+
+
+def conversation(
+    connection: socket.socket, tls: ssl.SSLContext | None, text: bytes, turn: Turn
+) -> Waits:
+    """One connection, from the banner to the end; its first message has been taken."""
     yield from _reply(connection, b"220")
     yield from _say(connection, b"EHLO client.example\r\n", b"250")
-    yield from _say(connection, b"STARTTLS\r\n", b"220")
-    connection = tls.wrap_socket(connection, do_handshake_on_connect=False)
-    yield from _handshake(connection)
-    yield from _say(connection, b"EHLO client.example\r\n", b"250")
+    if tls is not None:
+        yield from _say(connection, b"STARTTLS\r\n", b"220")
+        connection = tls.wrap_socket(connection, do_handshake_on_connect=False)
+        yield from _handshake(connection)
+        yield from _say(connection, b"EHLO client.example\r\n", b"250")
+    yield from _message(connection, text, turn)
+    while tls is None and turn.take():
+        yield from _message(connection, text, turn)
+    yield from _say(connection, b"QUIT\r\n", b"221")
+    connection.close()
+
+
+def _message(connection: socket.socket, text: bytes, turn: Turn) -> Waits:
     yield from _say(connection, b"MAIL FROM:<sender@example.com>\r\n", b"250")
     yield from _say(connection, b"RCPT TO:<recipient@example.org>\r\n", b"250")
     yield from _say(connection, b"DATA\r\n", b"354")
-    yield from _say(connection, text, b"250")
-    yield from _say(connection, b"QUIT\r\n", b"221")
-    connection.close()
+    yield from _send(connection, text)
+    ended = time.perf_counter()
+    yield from _reply(connection, b"250")
+    turn.waited.append(time.perf_counter() - ended)
 
 
 def _handshake(connection: ssl.SSLSocket) -> Waits:
@@ -62,13 +96,17 @@ def _handshake(connection: ssl.SSLSocket) -> Waits:
 
 
 def _say(connection: socket.socket, octets: bytes, expected: bytes) -> Waits:
+    yield from _send(connection, octets)
+    yield from _reply(connection, expected)
+
+
+def _send(connection: socket.socket, octets: bytes) -> Waits:
     rest = memoryview(octets)
     while rest:
         try:
             rest = rest[connection.send(rest) :]
         except (BlockingIOError, ssl.SSLWantWriteError):
             yield _OUT
-    yield from _reply(connection, expected)
 
 
 def _reply(connection: socket.socket, expected: bytes) -> Waits:
@@ -88,16 +126,14 @@ def _reply(connection: socket.socket, expected: bytes) -> Waits:
         raise Unexpected(f"{expected.decode()} expected, and there came {received!r}")
 
 
-def send_all(open_one: Callable[[], tuple[int, Waits]], count: int, sessions: int) -> None:
-    """Hold `count` conversations, never more than `sessions` at the same time."""
+def send_all(open_one: Callable[[Turn], tuple[int, Waits]], turn: Turn, sessions: int) -> None:
+    """Hold conversations until all is sent, never more than `sessions` at the same time."""
     poll = select.epoll()
     held: dict[int, Waits] = {}
     waits: dict[int, int] = {}
-    begun = 0
-    while begun < count or held:
-        while begun < count and len(held) < sessions:
-            descriptor, talk = open_one()
-            begun += 1
+    while turn.left > 0 or held:
+        while len(held) < sessions and turn.take():
+            descriptor, talk = open_one(turn)
             held[descriptor], waits[descriptor] = talk, next(talk)
             poll.register(descriptor, waits[descriptor])
         for descriptor, _ in poll.poll():
@@ -111,19 +147,21 @@ def send_all(open_one: Callable[[], tuple[int, Waits]], count: int, sessions: in
     poll.close()
 
 
-def main(port: int, size: int, sessions: int) -> None:
+def main(port: int, size: int, sessions: int, tls: ssl.SSLContext | None) -> None:
     """Obey the lines of standard input until it ends."""
-    text, tls = message(size), client_context()
+    text = message(size)
 
-    def open_one() -> tuple[int, Waits]:
+    def open_one(turn: Turn) -> tuple[int, Waits]:
         connection = socket.create_connection(("127.0.0.1", port))
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.setblocking(False)
-        return connection.fileno(), conversation(connection, tls, text)
+        return connection.fileno(), conversation(connection, tls, text, turn)
 
     for line in sys.stdin:
-        send_all(open_one, int(line), sessions)
-        print("done", flush=True)
+        turn = Turn(int(line))
+        send_all(open_one, turn, sessions)
+        median, slow = turn.percentiles
+        print(f"done {median:.3f} {slow:.3f}", flush=True)
 
 
 def client_context() -> ssl.SSLContext:
@@ -136,4 +174,5 @@ def client_context() -> ssl.SSLContext:
 
 
 if __name__ == "__main__":
-    main(*(int(word) for word in sys.argv[1:]))
+    secure = sys.argv[4] == "starttls"
+    main(*(int(word) for word in sys.argv[1:4]), client_context() if secure else None)

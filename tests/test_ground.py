@@ -28,6 +28,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parent.parent
 PROGRAMS = [
     ".ci/run",
+    "benchmarks/report",
     "benchmarks/setup",
     *(f"scripts/{name}" for name in ["check", "fmt", "install-test-parts", "lock", "run", "test"]),
 ]
