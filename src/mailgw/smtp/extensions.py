@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal
 
+from mailgw.smtp.command import Grammar
 from mailgw.smtp.data import NewlinePolicy
 from mailgw.smtp.reply import Reply
 from mailgw.smtp.sasl import MECHANISMS
@@ -18,6 +19,7 @@ class Rules:
     Sizes are in octets. `auth` says that somebody could be authenticated here; whether
     the client must start TLS first is the session's `auth_in_clear`. `courtesies`: NOOP,
     VRFY, RSET and QUIT ask for their reply, and a 2xx to Hello is said as it is given.
+    `grammar` follows from the rest.
     """
 
     hostname: str
@@ -29,6 +31,11 @@ class Rules:
     auth: bool = False
     dsn: bool = False
     courtesies: bool = False
+    grammar: Grammar = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        grammar = Grammar(self.addresses == "strict", self.dsn, self.auth)
+        object.__setattr__(self, "grammar", grammar)
 
 
 @lru_cache(maxsize=256)

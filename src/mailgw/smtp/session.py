@@ -14,13 +14,26 @@ Syntax, order, unknown verbs, sizes and error counting never leave this room.
 
 from __future__ import annotations
 
-from enum import Enum, auto
-
 from mailgw.smtp import command, events, reply, sasl
 from mailgw.smtp.data import Body
 from mailgw.smtp.extensions import Rules, hello_reply
 from mailgw.smtp.inbound import Inbound
 from mailgw.smtp.reply import Refusal, Reply
+from mailgw.smtp.state import (
+    ARRIVED,
+    AUTH,
+    CHUNK,
+    CHUNKS,
+    CLOSED,
+    DATA,
+    GREETED,
+    HANDSHAKE,
+    MAIL,
+    RCPT,
+    READY,
+    TURNED_AWAY,
+    State,
+)
 
 # What settles a line: an event for somebody else, a reply to be said, or nothing more.
 Outcome = events.Event | Reply | None
@@ -31,32 +44,11 @@ _NUISANCE = 1
 _SMALL_CHUNK = 512
 
 
-class State(Enum):
-    """Where the client is."""
-
-    ARRIVED = auto()  # nothing was said yet, not even by us
-    GREETED = auto()  # banner said, EHLO wanted
-    TURNED_AWAY = auto()  # a refusal said instead, QUIT wanted
-    READY = auto()  # EHLO done, no transaction
-    MAIL = auto()  # reverse-path taken
-    RCPT = auto()  # and a recipient
-    DATA = auto()  # reading to the final dot
-    CHUNK = auto()  # reading the octets of a BDAT
-    CHUNKS = auto()  # between two BDAT of a message
-    AUTH = auto()  # waiting for a line of an exchange
-    HANDSHAKE = auto()  # 220 to STARTTLS is said
-    CLOSED = auto()  # 221 or 421 is said, nothing more is read
-
-    # Enum hashes by name, in Python; asked for every line, identity is as good and free.
-    __hash__ = object.__hash__
-
-
-_IN_TRANSACTION = frozenset({State.MAIL, State.RCPT, State.CHUNKS})
-_BETWEEN_TRANSACTIONS = frozenset({State.ARRIVED, State.GREETED, State.TURNED_AWAY, State.READY})
-_READING = frozenset({State.DATA, State.CHUNK})
-# Stands for "the bytes come by DATA".
+_IN_TRANSACTION = (MAIL, RCPT, CHUNKS)
+_BETWEEN_TRANSACTIONS = (ARRIVED, GREETED, TURNED_AWAY, READY)
+# Stand for "the bytes come by DATA", and for "no message is being read".
 _NO_CHUNK = command.Bdat(0, False)
-_DEAF = frozenset({State.HANDSHAKE, State.CLOSED})
+_NO_BODY = Body(0, "carry")
 
 
 class Session:
@@ -72,15 +64,16 @@ class Session:
         # With what this room refused by itself; who reads it empties it.
         self.refused: list[Reply] = []
         self._auth_in_clear = auth_in_clear
-        self._grammar = command.Grammar(rules.addresses == "strict", rules.dsn, rules.auth)
-        self._state = State.ARRIVED
+        self._grammar = rules.grammar
+        self._state: State = ARRIVED
         self._asked: events.Event | None = None
         self._out: list[bytes] = []
         self._strain = 0
+        self._most_strain = rules.max_errors * _ERROR
         self._inbound = Inbound()
         self._smtputf8 = False
         self._chunking = False
-        self._body = Body(rules.max_size, rules.newlines)
+        self._body = _NO_BODY
         self._chunk = _NO_CHUNK
         self._chunk_left = 0
         self._mechanism = ""
@@ -91,7 +84,7 @@ class Session:
     @property
     def closed(self) -> bool:
         """Whether the conversation is over; what is still to send is to be sent first."""
-        return self._state is State.CLOSED
+        return self._state is CLOSED
 
     @property
     def between_transactions(self) -> bool:
@@ -100,37 +93,40 @@ class Session:
 
     @property
     def reading_message(self) -> bool:
-        return self._state in _READING
+        return self._state is DATA or self._state is CHUNK
 
     def receive(self, data: bytes) -> None:
         """Take what the client sent. It is read by `next_event`."""
-        if self._state not in _DEAF:
+        if self._state is not CLOSED and self._state is not HANDSHAKE:
             self._inbound.receive(data)
 
     def data_to_send(self) -> bytes:
         """What must be sent now, in one write; asking empties it."""
-        if not self._out:
-            return b""
-        data = b"".join(self._out)
-        self._out.clear()
+        out = self._out
+        if len(out) < 2:
+            return out.pop() if out else b""
+        data = b"".join(out)
+        out.clear()
         return data
 
     def next_event(self) -> events.Event | None:
         """The next event, or None while an answer is owed or more data is needed."""
-        if self._state is State.ARRIVED and self._asked is None:
-            return self._ask(events.Connected())
         inbound = self._inbound
-        while self._asked is None and self._state not in _DEAF:
-            # A BDAT that has all its octets, be it none, needs no more to be settled.
-            chunk_ended = self._state is State.CHUNK and not self._chunk_left
-            if inbound.position == len(inbound.buffer) and not chunk_ended:
+        while self._asked is None:
+            state = self._state
+            if state is ARRIVED:
+                return self._ask(events.Connected())
+            if state is CLOSED or state is HANDSHAKE:
                 return None
-            if self._state in _READING:
+            # A BDAT that has all its octets, be it none, needs no more to be settled.
+            if inbound.position == len(inbound.buffer) and (state is not CHUNK or self._chunk_left):
+                return None
+            if state is DATA or state is CHUNK:
                 event = self._read_message()
-                if event is None and self._state in _READING:
+                if event is None and self.reading_message:
                     return None
             else:
-                line = inbound.take_line(auth=self._state is State.AUTH)
+                line = inbound.take_line(auth=state is AUTH)
                 if line is None:
                     return None
                 event = self._settle(line)
@@ -141,23 +137,28 @@ class Session:
     def answer(self, answer: Reply) -> None:
         """Settle the event that asked."""
         asked, self._asked = self._asked, None
+        # For classes `match` costs three times as much; what comes with every mail comes first.
+        if isinstance(asked, events.RcptTo):
+            self._answer_recipient(answer)
+        elif isinstance(asked, events.MailFrom):
+            self._say(answer)
+            self._advance(answer, MAIL)
+        elif isinstance(asked, events.DataRequested):
+            self._answer_data(answer)
+        elif isinstance(asked, events.DataDone):
+            self._end_transaction()
+            if answer.positive:
+                self._strain = 0
+            self._say(answer)
+        else:
+            self._answer_rarer(asked, answer)
+
+    def _answer_rarer(self, asked: events.Event | None, answer: Reply) -> None:
         match asked:
-            case events.MailFrom():
-                self._say(answer)
-                self._advance(answer, State.MAIL)
-            case events.RcptTo():
-                self._answer_recipient(answer)
-            case events.DataRequested():
-                self._answer_data(answer)
-            case events.DataDone():
-                self._end_transaction()
-                if answer.positive:
-                    self._strain = 0
-                self._say(answer)
             case events.Connected():
                 self._say(answer)
-                if self._state is State.ARRIVED:
-                    self._state = State.GREETED if answer.positive else State.TURNED_AWAY
+                if self._state is ARRIVED:
+                    self._state = GREETED if answer.positive else TURNED_AWAY
             case events.Hello():
                 self._answer_hello(asked, answer)
             case events.StartTls():
@@ -175,13 +176,13 @@ class Session:
         """The handshake is done: the client is a stranger again (RFC 3207 4.2)."""
         self.tls = True
         self.user = None
-        self._state = State.GREETED
+        self._state = GREETED
 
     def shut(self, answer: Reply) -> None:
         """Say a 421 and read nothing more."""
         self._out.append(answer.wire)
         self._asked = None
-        self._state = State.CLOSED
+        self._state = CLOSED
 
     # --- saying ---------------------------------------------------------------------
 
@@ -200,23 +201,23 @@ class Session:
             strain = _ERROR if answer.code >= 500 else 0
         self._strain += strain
         if answer.closes:
-            self._state = State.CLOSED
-        elif self._strain >= self.rules.max_errors * _ERROR:
+            self._state = CLOSED
+        elif self._strain >= self._most_strain:
             self.refused.append(reply.TOO_MANY_ERRORS)
             self.shut(reply.TOO_MANY_ERRORS)
 
     def _advance(self, answer: Reply, state: State) -> None:
-        if answer.positive and self._state is not State.CLOSED:
+        if answer.positive and self._state is not CLOSED:
             self._state = state
 
     def _end_transaction(self) -> None:
-        if self._state is not State.CLOSED:
-            self._state = State.READY
+        if self._state is not CLOSED:
+            self._state = READY
 
     # --- commands -------------------------------------------------------------------
 
     def _settle(self, line: bytes | Reply) -> events.Event | None:
-        if self._state is State.AUTH:
+        if self._state is AUTH:
             outcome = self._respond(line)
         elif isinstance(line, Reply):
             outcome = line
@@ -231,13 +232,13 @@ class Session:
 
     def _obey(self, asked: command.Command | Reply) -> Outcome:
         """Check the order of a command; make it an event or a reply."""
+        if isinstance(asked, events.RcptTo):
+            return self._rcpt(asked)
+        if isinstance(asked, events.MailFrom):
+            return self._mail(asked)
+        if isinstance(asked, events.DataRequested):
+            return self._data(asked)
         match asked:
-            case events.MailFrom():
-                return self._mail(asked)
-            case events.RcptTo():
-                return self._rcpt(asked)
-            case events.DataRequested():
-                return self._data(asked)
             case command.Bdat():
                 return self._bdat(asked)
             case command.Said():
@@ -248,7 +249,7 @@ class Session:
                 return self._reset(asked)
             case events.Hello():
                 # RFC 5321 3.1: whom 554 greeted is heard until it says QUIT, in vain.
-                turned_away = self._state is State.TURNED_AWAY
+                turned_away = self._state is TURNED_AWAY
                 return reply.BAD_SEQUENCE if turned_away else self._ask(asked)
             case events.StartTls():
                 return self._starttls(asked)
@@ -264,7 +265,7 @@ class Session:
 
     def _out_of_order(self) -> Reply:
         # RFC 5321 4.1.4: EHLO opens a session.
-        return reply.HELLO_FIRST if self._state is State.GREETED else reply.BAD_SEQUENCE
+        return reply.HELLO_FIRST if self._state is GREETED else reply.BAD_SEQUENCE
 
     def _reset(self, asked: events.Reset) -> events.Event:
         if self._state in _IN_TRANSACTION:
@@ -290,10 +291,10 @@ class Session:
         self._say(answer, _ERROR if answer.code >= 500 else _NUISANCE)
         if asked.verb == "QUIT":
             # RFC 5321 4.1.1.10: the client is gone, whatever it was told.
-            self._state = State.CLOSED
+            self._state = CLOSED
 
     def _mail(self, asked: events.MailFrom) -> Outcome:
-        if self._state is not State.READY:
+        if self._state is not READY:
             return self._out_of_order()
         # RFC 1870 6.1: refused before it is sent.
         if asked.size > self.rules.max_size:
@@ -302,7 +303,7 @@ class Session:
         return self._ask(asked)
 
     def _rcpt(self, asked: events.RcptTo) -> Outcome:
-        if self._state is not State.MAIL and self._state is not State.RCPT:
+        if self._state is not MAIL and self._state is not RCPT:
             return self._out_of_order()
         if not self._smtputf8 and not asked.recipient.ascii:
             return reply.NEEDS_SMTPUTF8_RECIPIENT
@@ -310,7 +311,7 @@ class Session:
 
     def _answer_recipient(self, answer: Reply) -> None:
         if answer.positive:
-            self._state = State.RCPT
+            self._state = RCPT
         # A mailing list has dead addresses; a harvester has little else.
         self._say(answer, _NUISANCE if answer.code >= 500 else 0)
 
@@ -319,7 +320,7 @@ class Session:
             return reply.TLS_ACTIVE
         if not self.rules.starttls:
             return reply.TLS_NOT_OFFERED
-        if self._state is not State.READY:
+        if self._state is not READY:
             return self._out_of_order()
         return self._ask(asked)
 
@@ -329,7 +330,7 @@ class Session:
             # Dropped, not parsed: bytes queued behind STARTTLS came in clear and would
             # otherwise run inside TLS (RFC 3207 4.2; CVE-2011-0411).
             self._inbound.clear()
-            self._state = State.HANDSHAKE
+            self._state = HANDSHAKE
 
     # --- AUTH (RFC 4954) ------------------------------------------------------------
 
@@ -341,7 +342,7 @@ class Session:
             return reply.AUTH_NOT_OFFERED
         if self.user is not None:
             return reply.AUTH_DONE
-        if self._state is not State.READY:
+        if self._state is not READY:
             return self._out_of_order()
         if not self._auth_offered():
             return reply.AUTH_NEEDS_TLS
@@ -357,7 +358,7 @@ class Session:
 
     def _respond(self, line: bytes | Reply) -> Outcome:
         exchange, self._exchange = self._exchange, None
-        self._state = State.READY
+        self._state = READY
         if exchange is None:
             raise RuntimeError("no exchange is under way")
         if isinstance(line, Reply):
@@ -377,36 +378,36 @@ class Session:
             return self._ask(events.Credentials(self._mechanism, username, password))
         except Refusal as refusal:
             return refusal.reply
-        self._state, self._exchange = State.AUTH, exchange
+        self._state, self._exchange = AUTH, exchange
         return sasl.challenge(prompt)
 
     # --- the message ----------------------------------------------------------------
 
     def _data(self, asked: events.DataRequested) -> Outcome:
-        if self._state is State.MAIL:
+        if self._state is MAIL:
             return reply.NO_RECIPIENTS
         # RFC 3030 2: not after a BDAT of the same transaction.
-        if self._state is not State.RCPT:
+        if self._state is not RCPT:
             return self._out_of_order()
         self._chunk = _NO_CHUNK
         return self._ask(asked)
 
     def _bdat(self, asked: command.Bdat) -> Outcome:
         """A refused BDAT is answered now; its octets come all the same (RFC 3030 2)."""
-        if self._state not in (State.RCPT, State.CHUNKS):
+        if self._state not in (RCPT, CHUNKS):
             self._inbound.discard(asked.size)
-            return reply.NO_RECIPIENTS if self._state is State.MAIL else self._out_of_order()
+            return reply.NO_RECIPIENTS if self._state is MAIL else self._out_of_order()
         if not self._chunking:  # who said HELO was offered nothing
             self._inbound.discard(asked.size)
             return reply.NOT_IMPLEMENTED
-        first = self._state is State.RCPT
+        first = self._state is RCPT
         if (0 if first else self._body.size) + asked.size > self.rules.max_size:
             self._inbound.discard(asked.size)
             return self._refuse_message(reply.TOO_BIG)
         self._chunk, self._chunk_left = asked, asked.size
         if first:
             return self._ask(events.DataRequested())
-        self._state = State.CHUNK
+        self._state = CHUNK
         return None
 
     def _answer_data(self, answer: Reply) -> None:
@@ -417,12 +418,12 @@ class Session:
             self._say(answer)
             return
         self._body = Body(self.rules.max_size, self.rules.newlines)
-        self._state = State.CHUNK if chunked else State.DATA
+        self._state = CHUNK if chunked else DATA
         if not chunked:
             self._say(reply.START_DATA)
 
     def _read_message(self) -> events.Event | None:
-        octets, complete = self._read_dots() if self._state is State.DATA else self._read_chunk()
+        octets, complete = self._read_dots() if self._state is DATA else self._read_chunk()
         if not complete:
             return events.DataChunk(octets) if octets else None
         trouble = self._body.trouble
@@ -441,7 +442,7 @@ class Session:
         ended = self._chunk_left == 0
         complete = ended and self._chunk.last
         if ended and not complete:
-            self._state = State.CHUNKS
+            self._state = CHUNKS
             # Small chunks, for ever, are no way to send a message.
             strain = _NUISANCE if self._chunk.size < _SMALL_CHUNK else 0
             self._say(Reply(250, "0.0", f"{self._chunk.size} octets received"), strain)
