@@ -21,9 +21,11 @@ LONGEST_PATH = 256
 LONGEST_LOOSE = 512
 
 _ATEXT = r"A-Za-z0-9!#$%&'*+/=?^_`{|}~\-"
-_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
-_DOMAIN = rf"{_LABEL}(?:\.{_LABEL})*"
-_USUAL_PATH = re.compile(rf"<([{_ATEXT}]+(?:\.[{_ATEXT}]+)*)@({_DOMAIN})>")
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,62}+(?<!-))?+"
+_DOMAIN = rf"{_LABEL}(?:\.{_LABEL})*+"
+# Local part and domain of a path in ASCII, as an expression; lengths are not in it.
+USUAL_PATH = rf"<([{_ATEXT}]++(?:\.[{_ATEXT}]++)*+)@({_DOMAIN})>"
+_usual_path = re.compile(USUAL_PATH).match
 _DOT_STRING = re.compile(rf"[{_ATEXT}\u0080-\U0010ffff]+(?:\.[{_ATEXT}\u0080-\U0010ffff]+)*")
 _QUOTED_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 _ULABEL = (
@@ -73,7 +75,7 @@ def parse_path(text: str, *, strict: bool) -> tuple[Address | None, str]:
     elsewhere). Loose wants an "@", something before it and a valid domain after it, and
     does without the angle brackets.
     """
-    usual = _USUAL_PATH.match(text)
+    usual = _usual_path(text)
     if usual is not None:
         local, domain = usual.groups()
         if len(local) <= LONGEST_LOCAL_PART and usual.end() <= LONGEST_PATH:

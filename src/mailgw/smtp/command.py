@@ -11,7 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mailgw.smtp import events, reply
-from mailgw.smtp.address import Address, BadAddress, parse_path
+from mailgw.smtp.address import (
+    LONGEST_LOCAL_PART,
+    LONGEST_PATH,
+    USUAL_PATH,
+    Address,
+    BadAddress,
+    parse_path,
+)
 from mailgw.smtp.reply import Reply
 
 
@@ -71,6 +78,11 @@ _HELLO_NAME = re.compile(r"[A-Za-z0-9._-]{1,255}|\[[A-Za-z0-9.:]{1,64}\]")
 # RFC 5321 4.1.2: esmtp-keyword, and a value without "=", blanks and controls.
 _PARAMETER = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([^= ]+))?")
 _SIZE = re.compile(r"[0-9]{1,20}")
+# What nearly every client writes, to be read in one go.
+_USUAL = re.compile(
+    rf"(MAIL FROM|RCPT TO):{USUAL_PATH}"
+    r"(?: SIZE=([0-9]{1,20}))?(?: BODY=(?:7BIT|(8BITMIME)))?"
+)
 # RFC 3461 4: xtext of printable characters; an encoded control character could end a
 # line in a log or a header further on.
 _XTEXT = re.compile(r"(?:[!-*,-<>-~]|\+(?:[2-6][0-9A-F]|7[0-9A-E]))*")
@@ -95,6 +107,16 @@ def parse(line: bytes, grammar: Grammar) -> Command | Reply:
         text = line.decode("utf-8")
     except UnicodeDecodeError:
         return reply.BAD_ARGUMENT
+    usual = _USUAL.fullmatch(text)
+    if usual is not None:
+        verb, local, domain, size, eight_bit = usual.groups()
+        if len(local) <= LONGEST_LOCAL_PART and len(local) + len(domain) <= LONGEST_PATH - 3:
+            if verb == "MAIL FROM":
+                return events.MailFrom(
+                    Address(local, domain), int(size or 0), eight_bit is not None
+                )
+            if text.endswith(">"):
+                return events.RcptTo(Address(local, domain))
     verb, _, argument = text.partition(" ")
     parser = _PARSERS.get(verb.upper())
     # upper() makes S and I of a long s and a dotless i: "R\u017fET" is no RSET.

@@ -38,20 +38,21 @@ class DotReader:
         begin = start
         if self._at_start:
             # The line before the first is the DATA command's: its CRLF counts.
-            head = buffer[start : start + 3]
-            if head == b".\r\n":
-                return b"", start + 3, True
-            if b".\r\n".startswith(head):
-                return b"", start, False
-            self._at_start = False
-            begin += head.startswith(b".")
+            if buffer.startswith(b".", start):
+                head = buffer[start : start + 3]
+                if head == b".\r\n":
+                    return b"", start + 3, True
+                if b".\r\n".startswith(head):
+                    return b"", start, False
+                begin += 1
+            self._at_start = start == len(buffer)
         dot = _DOT_AT_START_OF_LINE.search(buffer, begin)
         if dot is None:
             cut = len(buffer) - _possible_end(buffer, begin)
             return buffer[begin:cut], cut, False
         first = dot.start()
-        if buffer[first + 3 : first + 5] == b"\r\n":
-            return buffer[begin : first + 2], first + len(_END), True
+        if buffer.startswith(b"\r\n", first + 3):
+            return buffer[begin : first + 2], first + 5, True
         end = buffer.find(_END, first)
         cut = end + 2 if end >= 0 else len(buffer) - _possible_end(buffer, begin)
         octets = buffer[begin:cut].replace(b"\r\n.", b"\r\n")
@@ -106,22 +107,22 @@ class Body:
     is too big is read to its end (RFC 1870 6.3) without being kept.
     """
 
-    __slots__ = ("_limit", "_newlines", "dots", "size")
+    __slots__ = ("_limit", "_newlines", "dots", "size", "trouble")
 
     def __init__(self, limit: int, policy: NewlinePolicy) -> None:
         self._limit = limit
         self._newlines = Newlines(policy)
         self.dots = DotReader()
         self.size = 0
-
-    @property
-    def trouble(self) -> Reply | None:
-        """Why the message cannot be taken, as far as it has been read."""
-        if self.size > self._limit:
-            return reply.TOO_BIG
-        return reply.BARE_NEWLINE if self._newlines.bare else None
+        # Why the message cannot be taken, as far as it has been read.
+        self.trouble: Reply | None = None
 
     def take(self, octets: bytes, *, last: bool) -> bytes:
-        octets = self._newlines.feed(octets, last=last)
+        newlines = self._newlines
+        octets = newlines.feed(octets, last=last)
         self.size += len(octets)
+        if self.size > self._limit:
+            self.trouble = reply.TOO_BIG
+        elif newlines.bare:
+            self.trouble = reply.BARE_NEWLINE
         return octets if self.trouble is None else b""

@@ -14,7 +14,7 @@ LONGEST_COMMAND = 2048
 LONGEST_AUTH_LINE = 12288
 
 # RFC 8446 5.1: the first octet of TLS, on a plain port. No SMTP command begins with it.
-_TLS_HANDSHAKE = b"\x16"
+_TLS_HANDSHAKE = 0x16
 
 
 class Inbound:
@@ -56,20 +56,21 @@ class Inbound:
         """
         if self._discard:
             self._discard -= len(self.take(self._discard))
-        begin, end = self.position, self.buffer.find(b"\n", self.position)
-        if self.buffer.startswith(_TLS_HANDSHAKE, begin) and not self._discarding_line:
-            return reply.NOT_SMTP
+        buffer, begin = self.buffer, self.position
+        end = buffer.find(b"\n", begin)
         if end < 0:
             return self._bound(auth)
         self.position = end + 1
         if self._discarding_line:
             self._discarding_line = False
             return reply.LINE_TOO_LONG
+        if buffer[begin] == _TLS_HANDSHAKE:
+            return reply.NOT_SMTP
         # Most lines are short: only the long ones are worth the question what they are.
         if end - begin >= LONGEST_COMMAND and end - begin >= self._longest(begin, auth):
             return reply.LINE_TOO_LONG
-        if end > begin and self.buffer[end - 1] == 0x0D:
-            return self.buffer[begin : end - 1]
+        if end > begin and buffer[end - 1] == 0x0D:
+            return buffer[begin : end - 1]
         # A bare LF ends no command (RFC 5321 2.3.8); to say so ends the client's wait.
         return reply.BARE_LF_COMMAND
 
@@ -82,6 +83,8 @@ class Inbound:
         waiting = len(self.buffer) - self.position
         if not waiting:
             return None
+        if self.buffer[self.position] == _TLS_HANDSHAKE and not self._discarding_line:
+            return reply.NOT_SMTP
         if self._discarding_line or waiting >= self._longest(self.position, auth):
             self._discarding_line = True
             self.clear()
