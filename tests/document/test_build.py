@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -63,8 +62,7 @@ def test_a_plain_mail_has_exactly_the_documented_properties() -> None:
 
 
 def test_the_connection_tells_what_applied_to_it() -> None:
-    peer = replace(
-        PEER,
+    peer = PEER._replace(
         proxy_ip="192.0.2.1",
         tls=Tls("TLSv1.3", "TLS_AES_256_GCM_SHA384"),
         helo="client.example",
@@ -189,7 +187,7 @@ def test_any_bytes_come_back_exactly(mime: bytes) -> None:
 
 @given(st.text(), st.text(), st.text())
 def test_no_text_of_a_stranger_stops_a_document(helo: str, user: str, envid: str) -> None:
-    peer = replace(PEER, helo=helo, user=user)
+    peer = PEER._replace(helo=helo, user=user)
 
     (built,) = BUILDER.build(message(MAIL, peer=peer, envid=envid))
 
@@ -197,7 +195,7 @@ def test_no_text_of_a_stranger_stops_a_document(helo: str, user: str, envid: str
 
 
 def test_a_lone_surrogate_becomes_a_question_mark() -> None:
-    (built,) = BUILDER.build(message(MAIL, peer=replace(PEER, helo="a\udcffb")))
+    (built,) = BUILDER.build(message(MAIL, peer=PEER._replace(helo="a\udcffb")))
 
     assert read(built)["connection"]["helo"] == "a?b"
 
@@ -362,7 +360,7 @@ def dedupe(**changed: Any) -> str:
 
 def test_the_same_envelope_and_bytes_have_the_same_dedupe() -> None:
     later = datetime(2024, 5, 1, 9, 0, 0)
-    elsewhere = replace(PEER, remote_ip="198.51.100.8", helo="other.example")
+    elsewhere = PEER._replace(remote_ip="198.51.100.8", helo="other.example")
 
     assert dedupe() == dedupe(received=later, peer=elsewhere)
 
@@ -440,7 +438,7 @@ def test_addresses_to_send_from_are_those_asked_for_or_the_configured_ones(
         ("203.0.113.1", "203.0.113.2"), networks("192.0.2.0/24"), networks("192.0.2.11")
     )
     builder = Builder("mx.ours.test", EVERYBODY, outgoing=outgoing)
-    mail = message(field + MAIL, peer=replace(PEER, local_ip=local_ip), recipients=(BOB, CAROL))
+    mail = message(field + MAIL, peer=PEER._replace(local_ip=local_ip), recipients=(BOB, CAROL))
 
     documents = [read(built) for built in builder.build(mail)]
 

@@ -203,7 +203,7 @@ def test_the_first_good_value_counts_and_the_others_are_reported(
     assert found.rejected == (header.partition(b":")[0].decode(),)
 
 
-AUTHENTICATED = replace(PEER, user="alice")
+AUTHENTICATED = PEER._replace(user="alice")
 NEIGHBOUR = Trust("networks", Ranges("198.51.100.0/24"))
 ELSEWHERE = Trust("networks", Ranges("203.0.113.0/24", "2001:db8::/32"))
 
@@ -231,7 +231,7 @@ def test_a_trusted_client_is_read_and_its_fields_stripped(policy: Trust, peer: A
         (ELSEWHERE, PEER),
         (ELSEWHERE, AUTHENTICATED),
         # The proxy is a neighbour, the client behind it is not.
-        (ELSEWHERE, replace(PEER, proxy_ip="203.0.113.1")),
+        (ELSEWHERE, PEER._replace(proxy_ip="203.0.113.1")),
     ],
 )
 def test_a_strangers_fields_are_stripped_unread(policy: Trust, peer: Any) -> None:

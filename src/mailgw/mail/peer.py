@@ -1,20 +1,21 @@
-"""Who is connected: addresses, TLS, the name given in EHLO, the identity."""
+"""Who is connected: addresses, TLS, the name given in EHLO, the identity.
+
+Tuples with names, because every connection makes some.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Tls:
+class Tls(NamedTuple):
     """What the handshake negotiated: "TLSv1.3", "TLS_AES_256_GCM_SHA384"."""
 
     version: str
     cipher: str
 
 
-@dataclass(frozen=True, slots=True)
-class Peer:
+class Peer(NamedTuple):
     """One client. IPv4-mapped IPv6 addresses are given as IPv4.
 
     `connection_id` is unique and names the connection in the log. `proxy_ip` is the

@@ -7,6 +7,7 @@ the enhanced code (RFC 3463) follows from the reply code, so the two cannot disa
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 # RFC 5321 4.5.3.1.5: a reply line holds 512 octets with the code and the CRLF.
 _LONGEST_TEXT = 480
@@ -181,6 +182,7 @@ STORAGE_FULL = Reply(452, "3.1", "Temporarily no room for this message, try agai
 MISCONFIGURED = Reply(451, "3.5", "Temporary failure, try again later")
 
 
+@lru_cache(maxsize=16)
 def banner(hostname: str) -> Reply:
     """The greeting (RFC 5321 4.2: the domain comes first)."""
     return Reply(220, "", f"{hostname} ESMTP mailgw")

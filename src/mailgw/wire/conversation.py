@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from datetime import UTC, datetime
 
 from mailgw.mail.peer import Peer
@@ -67,10 +66,11 @@ class Conversation:
     # --- what the link tells --------------------------------------------------------
 
     def started(self) -> None:
-        transport = self._link.transport
-        tls = negotiated(transport) if transport is not None else None
+        tls = None
+        if self._session.tls and self._link.transport is not None:
+            tls = negotiated(self._link.transport)
         if tls is not None:
-            self.peer = replace(self.peer, tls=tls)
+            self.peer = self.peer._replace(tls=tls)
             self._house.gate.secured(self.peer)
         # Balancers look in every few seconds: that would be most of the log.
         if not self.peer.health_check:
@@ -260,7 +260,7 @@ class Conversation:
             case events.Connected():
                 return self._greet(peer)
             case events.Hello():
-                return gate.hello(replace(peer, helo=event.name, esmtp=event.esmtp))
+                return gate.hello(peer._replace(helo=event.name, esmtp=event.esmtp))
             case events.StartTls():
                 return self._ready_for_tls()
             case events.Credentials():
@@ -308,14 +308,14 @@ class Conversation:
     def _settle_rarer(self, event: events.Event, said: Reply) -> None:
         match event:
             case events.Hello() if said.positive:
-                self.peer = replace(self.peer, helo=event.name, esmtp=event.esmtp)
+                self.peer = self.peer._replace(helo=event.name, esmtp=event.esmtp)
                 self._forget()
             case events.Hello():
                 self._log_refusal("hello.refused", said, helo=event.name)
             case events.Connected() if not said.positive:
                 self._log_refusal("client.refused", said)
             case events.Credentials() if said.positive:
-                self.peer = replace(self.peer, user=event.username)
+                self.peer = self.peer._replace(user=event.username)
                 log.info("auth.accepted", id=self.peer.connection_id, user=event.username)
             case events.Credentials():
                 self._log_refusal("auth.refused", said, user=event.username)
@@ -373,7 +373,7 @@ class Conversation:
             return
         # RFC 3207 4.2: what was learnt in clear is forgotten.
         tls = negotiated(self._link.transport)
-        self.peer = replace(self.peer, tls=tls, helo=None, esmtp=False, user=None)
+        self.peer = self.peer._replace(tls=tls, helo=None, esmtp=False, user=None)
         self._house.gate.secured(self.peer)
         self._deadline = self._loop.time() + self._house.patience
         self._session.tls_started()
