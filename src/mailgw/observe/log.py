@@ -108,7 +108,9 @@ def trouble(event: str, name: str, reason: str) -> None:
 def _emit(number: int, level: str, event: str, fields: dict[str, object]) -> None:
     line = f"{_now()} {level} {event}"
     for name, value in fields.items():
-        if value is not None:
+        if type(value) is int:  # a bool is none
+            line += f" {name}={value}"
+        elif value is not None:
             text = str(value)
             # json.dumps leaves nothing but printable ASCII.
             line += f" {name}={text if _plain(text) else json.dumps(text)}"

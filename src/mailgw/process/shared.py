@@ -16,7 +16,8 @@ from __future__ import annotations
 import mmap
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache, partial
 from hashlib import blake2b
 from struct import Struct
 
@@ -26,6 +27,8 @@ _ROWS = 4
 _WIDTH = 1 << 16  # as many as 16 bits of hash can tell apart
 _positions = Struct(f"={_ROWS}H").unpack
 _SKETCH = _ROWS * _WIDTH
+# Clients of which a process knows their cells by heart, so that memory stays flat.
+_MOST_FOUND = 4096
 _OCTETS = 4  # of a cell, format "I"
 
 # A column: what is counted plainly, then the sketches. A rate has one for the minute under
@@ -79,8 +82,9 @@ class Column:
         clock: Callable[[], float],
     ) -> None:
         self._cells = cells
-        self._key = key
         self._clock = clock
+        # Who connects also disconnects, and comes again; the hash costs more than all the rest.
+        self._find = lru_cache(_MOST_FOUND)(partial(_find, key))
         self._own = worker * _COLUMN
         self._all = range(0, workers * _COLUMN, _COLUMN)
 
@@ -134,7 +138,7 @@ class Column:
             elapsed,
         )
 
-    def _raise(self, event: Event, client: bytes) -> list[int]:
+    def _raise(self, event: Event, client: bytes) -> Sequence[int]:
         """Count one more event, and tell in which cells."""
         minute, _ = self._time()
         now = self._sketch(event, minute)
@@ -155,22 +159,12 @@ class Column:
         """The sketch of a rate that is about that minute, by turns."""
         return _RATES[event] + minute % 2
 
-    def _find(self, client: bytes, sketch: int) -> list[int]:
-        """The cells of a client in a column."""
-        digest = blake2b(client, digest_size=2 * _ROWS, key=self._key).digest()
-        row = _HEAD + sketch * _SKETCH
-        found = []
-        for position in _positions(digest):
-            found.append(row + position)
-            row += _WIDTH
-        return found
-
     def _about(self, minute: int, sketch: int) -> list[int]:
         """The columns in which the sketch is about that minute."""
         stamp = _MINUTES + sketch
         return [column for column in self._all if self._cells[column + stamp] == minute]
 
-    def _count(self, places: list[int], columns: Iterable[int]) -> int:
+    def _count(self, places: Sequence[int], columns: Iterable[int]) -> int:
         """The client's count in those columns together."""
         cells = self._cells
         rows = [0] * _ROWS
@@ -179,7 +173,7 @@ class Column:
                 rows[row] += cells[column + place]
         return min(rows)
 
-    def _lower(self, places: list[int]) -> None:
+    def _lower(self, places: Sequence[int]) -> None:
         for place in places:
             if self._cells[self._own + place]:
                 self._cells[self._own + place] -= 1
@@ -191,6 +185,15 @@ class Column:
             self._cells[stamp] = 0  # nobody counts with it meanwhile
             _zero(self._cells, self._own + _HEAD + sketch * _SKETCH)
             self._cells[stamp] = minute
+
+
+def _find(key: bytes, client: bytes, sketch: int) -> tuple[int, int, int, int]:
+    """The cells of a client in a column, one in each row."""
+    first, second, third, fourth = _positions(
+        blake2b(client, digest_size=2 * _ROWS, key=key).digest()
+    )
+    row = _HEAD + sketch * _SKETCH
+    return row + first, row + _WIDTH + second, row + 2 * _WIDTH + third, row + 3 * _WIDTH + fourth
 
 
 def _zero(cells: memoryview[int], begin: int) -> None:
