@@ -88,7 +88,10 @@ class Link(asyncio.Protocol):
             self.ended_in_order = True
         if self._farewell is not None:
             self._farewell.cancel()
-        self.receiver.ended()
+        receiver = self.receiver
+        # It holds us too: memory that waited for the collector is cold when it comes back.
+        del self.receiver
+        receiver.ended()
 
     # --- the conversation calls -----------------------------------------------------
 
