@@ -239,6 +239,14 @@ class Session:
         if isinstance(asked, events.DataRequested):
             return self._data(asked)
         match asked:
+            case events.Hello():
+                # RFC 5321 3.1: whom 554 greeted is heard until it says QUIT, in vain.
+                turned_away = self._state is TURNED_AWAY
+                return reply.BAD_SEQUENCE if turned_away else self._ask(asked)
+            case command.Quit():
+                if self.rules.courtesies:
+                    return self._ask(events.Courtesy("QUIT", "", reply.BYE))
+                return reply.BYE
             case command.Bdat():
                 return self._bdat(asked)
             case command.Said():
@@ -247,18 +255,10 @@ class Session:
                 self._say(asked.reply, _NUISANCE)
             case events.Reset():
                 return self._reset(asked)
-            case events.Hello():
-                # RFC 5321 3.1: whom 554 greeted is heard until it says QUIT, in vain.
-                turned_away = self._state is TURNED_AWAY
-                return reply.BAD_SEQUENCE if turned_away else self._ask(asked)
             case events.StartTls():
                 return self._starttls(asked)
             case command.Auth():
                 return self._auth(asked)
-            case command.Quit():
-                if self.rules.courtesies:
-                    return self._ask(events.Courtesy("QUIT", "", reply.BYE))
-                return reply.BYE
             case Reply():
                 return asked
         return None

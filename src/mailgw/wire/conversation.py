@@ -307,13 +307,14 @@ class Conversation:
 
     def _settle_rarer(self, event: events.Event, said: Reply) -> None:
         match event:
+            case events.Connected():
+                if not said.positive:
+                    self._log_refusal("client.refused", said)
             case events.Hello() if said.positive:
                 self.peer = self.peer._replace(helo=event.name, esmtp=event.esmtp)
                 self._forget()
             case events.Hello():
                 self._log_refusal("hello.refused", said, helo=event.name)
-            case events.Connected() if not said.positive:
-                self._log_refusal("client.refused", said)
             case events.Credentials() if said.positive:
                 self.peer = self.peer._replace(user=event.username)
                 log.info("auth.accepted", id=self.peer.connection_id, user=event.username)
