@@ -19,7 +19,7 @@ from collections.abc import Sequence
 import aio_pika
 from aiormq.abc import AbstractConnection as Link
 from aiormq.channel import Channel
-from aiormq.exceptions import AMQPError, ChannelInvalidStateError, DeliveryError, PublishError
+from aiormq.exceptions import AMQPError, ChannelInvalidStateError
 
 from mailgw.mail.publication import Publication
 from mailgw.outlets import amqp_connection
@@ -34,8 +34,9 @@ from mailgw.outlets.amqp_connection import (
     usual_limit,
     version_of,
 )
+from mailgw.outlets.amqp_confirms import ChannelLost, Confirm, Nacked, Returned
 from mailgw.outlets.amqp_frames import Framer, compress
-from mailgw.outlets.amqp_publisher import ChannelLost, Confirm, Publisher
+from mailgw.outlets.amqp_publisher import Publisher
 from mailgw.outlets.amqp_queues import prepare, queue_names
 from mailgw.plugins import Refused, Unavailable, Undeliverable
 from mailgw.smtp import reply
@@ -134,7 +135,8 @@ class Amqp:
     def check(self, publications: Sequence[Publication]) -> None:
         """Raise Undeliverable for what the broker would never take, as far as it is known."""
         if not self._gzip:
-            self._check_size(max((each.size for each in publications), default=0))
+            for publication in publications:
+                self._check_size(publication.size)
 
     async def publish(self, publications: Sequence[Publication]) -> None:
         """Publish all and return when each is acked. See `Output.publish`."""
@@ -149,9 +151,9 @@ class Amqp:
         try:
             self.check(publications)
             await self._publish_all_in_spite_of_others(publications)
-        except PublishError as error:
+        except Returned as error:
             raise self._came_back(error, nowhere=alone) from None
-        except DeliveryError:
+        except Nacked:
             self._nacked = True
             self._note_full(publications)
             raise Refused("amqp: the broker said nack", reply.STORAGE_FULL, nowhere=alone) from None
@@ -222,9 +224,8 @@ class Amqp:
                 await confirm
         finally:
             for confirm in confirms:
-                # Also marks what failed beside the first failure as seen.
-                if not confirm.cancel() and not confirm.cancelled():
-                    confirm.exception()
+                if not confirm.done():
+                    confirm.cancel()
 
     async def _send(self, publication: Publication, body: bytes) -> Confirm:
         await self._slots.acquire()
@@ -235,7 +236,6 @@ class Amqp:
                 if earlier is None:
                     return publisher.send(publication, body)
                 await asyncio.wait({earlier})
-                # Its done-callbacks, which let the id go, were called before ours.
         except BaseException:
             self._slots.release()
             raise
@@ -254,10 +254,10 @@ class Amqp:
         if len(queues) == 1 and queues <= self._full.keys():
             self._full[queues.pop()] = time.monotonic() + _FULL_FOR
 
-    def _came_back(self, error: PublishError, *, nowhere: bool) -> Refused:
-        queue = str(getattr(error.frame, "routing_key", ""))
+    def _came_back(self, error: Returned, *, nowhere: bool) -> Refused:
+        queue = error.queue
         if queue not in self._returned:
-            log.error("amqp.returned queue=%s reason=%r", queue, error.args[0])
+            log.error("amqp.returned queue=%s reason=%r", queue, str(error))
             # Names may come from a message; the memory of them must not grow.
             if len(self._returned) < 1000:
                 self._returned.add(queue)
