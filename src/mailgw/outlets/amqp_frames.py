@@ -2,20 +2,21 @@
 
 Pure: no connection, no clock. pamqp does the encoding, and as our messages look alike,
 once: the header is encoded with values of the right length, and each message puts its own
-in their places.
+in their places. Only the seven octets before a piece of the body are made here.
 """
 
 from __future__ import annotations
 
 import gzip
+import struct
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import TypeVar
 
 from pamqp.base import Frame
-from pamqp.body import ContentBody
 from pamqp.commands import Basic
 from pamqp.common import FieldTable
+from pamqp.constants import FRAME_BODY, FRAME_END_CHAR
 from pamqp.frame import marshal
 from pamqp.header import ContentHeader
 
@@ -23,8 +24,9 @@ from mailgw.mail.publication import Publication
 
 TYPE = "mailgw.message"
 SCHEMA = 1
-# A frame's type, channel, size and end (AMQP 0-9-1, 4.2.3).
-_FRAME_OVERHEAD = 8
+# A frame's type, channel and size, before its payload, and its end (AMQP 0-9-1, 4.2.3).
+_FRAME = struct.Struct(">BHI")
+_FRAME_OVERHEAD = _FRAME.size + 1
 # A short string has one octet for its length (4.2.5.3).
 _LONGEST_SHORT = 255
 # Of a timestamp's eight octets, those that are not zero in any year a datetime knows.
@@ -66,13 +68,14 @@ class Framer:
         piece; a large one is several, so that nobody holds it twice. Raises ValueError,
         with the first piece, for a queue name or an id that AMQP cannot carry.
         """
-        head = self._method(publication.queue) + self._header(publication, len(body))
+        pieces = [self._method(publication.queue), *self._header(publication, len(body))]
         if not body:
-            yield head
+            yield b"".join(pieces)
         for start in range(0, len(body), self._chunk):
             part = body[start : start + self._chunk]
-            yield head + marshal(ContentBody(part), self._channel)
-            head = b""
+            pieces += (_FRAME.pack(FRAME_BODY, self._channel, len(part)), part, FRAME_END_CHAR)
+            yield b"".join(pieces)
+            pieces = []
 
     def _method(self, queue: str) -> bytes:
         frame = self._methods.get(queue)
@@ -85,24 +88,21 @@ class Framer:
             _remember(self._methods, queue, frame)
         return frame
 
-    def _header(self, publication: Publication, size: int) -> bytes:
+    def _header(self, publication: Publication, size: int) -> tuple[bytes, ...]:
         message_id, dedupe = publication.message_id.encode(), publication.dedupe.encode()
         key = (len(message_id), len(dedupe), publication.priority)
         constant = self._headers.get(key)
         if constant is None:
             constant = self._constant_parts(*key)
             _remember(self._headers, key, constant)
+        first, second, third, fourth, last = constant
         time = int(publication.received.timestamp()).to_bytes(_TIME_OCTETS)
-        frame = constant[0]
-        own = [value for value in (size.to_bytes(8), dedupe, message_id, time) if value]
-        for value, behind in zip(own, constant[1:], strict=True):
-            frame += value + behind
-        return frame
+        return (first, size.to_bytes(8), second, dedupe, third, message_id, fourth, time, last)
 
     def _constant_parts(
         self, id_length: int, dedupe_length: int, priority: int | None
     ) -> list[bytes]:
-        """The header frame without a message's size, dedupe, id and time: what is between."""
+        """The header frame without a message's size, dedupe, id and time: five parts."""
         _check_short(id_length)
         one, other = (
             self._encoded_header(octet, id_length, dedupe_length, priority) for octet in (1, 2)
@@ -119,6 +119,11 @@ class Framer:
             elif not inside:
                 parts.append(bytearray())
             inside = octet != counterpart
+        # What is empty has no place of its own, but nothing before it and behind it either.
+        if not dedupe_length:
+            parts.insert(2, bytearray())
+        if not id_length:
+            parts.insert(3, bytearray())
         return [bytes(part) for part in parts]
 
     def _encoded_header(
