@@ -23,6 +23,7 @@ from aiormq.exceptions import AMQPError, ChannelInvalidStateError
 
 from mailgw.mail.publication import Publication
 from mailgw.outlets import amqp_connection
+from mailgw.outlets.amqp_confirms import ChannelLost, Confirm, Nacked, Returned
 from mailgw.outlets.amqp_connection import (
     Address,
     Backoff,
@@ -34,7 +35,6 @@ from mailgw.outlets.amqp_connection import (
     usual_limit,
     version_of,
 )
-from mailgw.outlets.amqp_confirms import ChannelLost, Confirm, Nacked, Returned
 from mailgw.outlets.amqp_frames import Framer, compress
 from mailgw.outlets.amqp_publisher import Publisher
 from mailgw.outlets.amqp_queues import prepare, queue_names
