@@ -10,11 +10,12 @@ raises because of what a stranger sent.
 from __future__ import annotations
 
 import hashlib
+import math
 from binascii import b2a_base64
 from codecs import getincrementaldecoder
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import NamedTuple
 
 import msgspec
@@ -33,6 +34,7 @@ from mailgw.mail.trace import received_field
 from mailgw.mail.transaction import Message, Recipient
 
 _encoder = msgspec.json.Encoder()
+_NOTHING_REQUESTED, _NO_DSN = Requested(), Dsn()
 _MIME_FOLLOWS = Raw(b"")
 _NO_MIME = b'""'
 _SLICE = 3 * 128 * 1024
@@ -60,8 +62,7 @@ class Notes(NamedTuple):
 NOTHING_KNOWN = Notes()
 
 
-@dataclass(frozen=True, slots=True)
-class Built:
+class Built(NamedTuple):
     """The document of one recipient.
 
     `parts` joined are JSON in UTF-8, without line ends; the message itself is one part,
@@ -78,11 +79,11 @@ class Built:
     dedupe: str
     priority: int | None
     rejected: tuple[str, ...]
-    parts: tuple[bytes, ...] = field(repr=False)
-    document: Document = field(repr=False)
-    requested: Requested = field(repr=False)
-    custom: dict[str, str] = field(repr=False)
-    stored: bytes | None = field(default=None, repr=False)
+    parts: tuple[bytes, ...]
+    document: Document
+    requested: Requested
+    custom: dict[str, str]
+    stored: bytes | None = None
 
     @property
     def body(self) -> bytes:
@@ -90,8 +91,7 @@ class Built:
         return b"".join(self.parts)
 
 
-@dataclass(frozen=True, slots=True)
-class _Mime:
+class _Mime(NamedTuple):
     """The message as it is published: its JSON value or where it is, and what describes it."""
 
     value: bytes
@@ -303,7 +303,7 @@ def _step(step: decision.Step) -> Step:
 def _appendix(requested: Requested, custom: dict[str, str]) -> bytes:
     """What x-mq-* fields brought, as the JSON that ends each document; b"" for nothing."""
     members = b""
-    if requested != Requested():
+    if requested != _NOTHING_REQUESTED:
         members += b"," + _encoder.encode(requested)[1:-1]
     if custom:
         members += b"," + _encoder.encode(custom)[1:-1]
@@ -333,7 +333,7 @@ def _dsn(message: Message, recipient: Recipient, header: Dsn, default: Dsn) -> D
         orcpt=header.orcpt or _clean(recipient.orcpt) or UNSET,
         envid=header.envid or _clean(message.envid) or UNSET,
     )
-    return UNSET if dsn == Dsn() else dsn
+    return UNSET if dsn == _NO_DSN else dsn
 
 
 def _dedupe(reverse_path: str, recipient: str, digest: str) -> str:
@@ -343,9 +343,13 @@ def _dedupe(reverse_path: str, recipient: str, digest: str) -> str:
 
 
 def _timestamp(received: datetime) -> str:
-    if received.tzinfo is not UTC:
-        received = received.astimezone(UTC)
-    return received.isoformat(" ", "seconds")[:19]
+    return _second(math.floor(received.timestamp()))
+
+
+@lru_cache(maxsize=4)
+def _second(since_1970: int) -> str:
+    # Writing it takes as long as hashing a usual message: once for all mail of a second.
+    return datetime.fromtimestamp(since_1970, UTC).isoformat(" ", "seconds")[:19]
 
 
 def _clean(text: str) -> str:

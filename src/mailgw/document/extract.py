@@ -137,6 +137,8 @@ def extract(content: bytes, peer: Peer, policy: Policy) -> Extraction:
 
 def _mentioned(content: bytes, end: int) -> bool:
     """Whether the prefix stands anywhere before `end`, looked for in strides."""
+    if end <= _STRIDE:
+        return b"x-mq-" in content[:end].lower()
     return any(
         b"x-mq-" in content[start : min(start + _STRIDE + 4, end)].lower()
         for start in range(0, end, _STRIDE)
