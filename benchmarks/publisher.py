@@ -1,10 +1,11 @@
 """The bare publishers: one document again and again, 50 in flight, without SMTP.
 
-    publisher.py (aio-pika | outlet) QUEUE BODY-FILE
+    publisher.py (aio-pika | aiormq | pika | outlet) QUEUE BODY-FILE
 
 The broker's URL comes in MAILGW_RABBITMQ_ADDRESS. For each line with a number on standard
 input so many documents are published, persistent, mandatory and confirmed, and "done" is
-said; anything but an ack ends the program.
+said; anything but an ack ends the program. pika is no dependency of ours: publishers.py
+brings it along.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 
 import aio_pika
+import aiormq
 import uvloop
 from pamqp.commands import Basic
 
@@ -59,6 +62,31 @@ async def aio_pika_publisher(address: str, queue: str, body: bytes) -> AsyncIter
 
 
 @asynccontextmanager
+async def aiormq_publisher(address: str, queue: str, body: bytes) -> AsyncIterator[PublishOne]:
+    """What aio-pika is made of; with `wait=False` the write is not waited for."""
+    identifiers = Identifiers()
+    connection = await aiormq.connect(address)
+    async with connection:
+        channel = await connection.channel(on_return_raises=True)
+
+        async def publish() -> None:
+            properties = Basic.Properties(
+                content_type="application/json",
+                delivery_mode=2,
+                message_id=identifiers.next(),
+                timestamp=datetime.now(UTC),
+                message_type="mailgw.message",
+            )
+            answer = await channel.basic_publish(
+                body, routing_key=queue, properties=properties, mandatory=True, wait=False
+            )
+            if not isinstance(answer, Basic.Ack):
+                raise RuntimeError(f"not confirmed: {answer!r}")
+
+        yield publish
+
+
+@asynccontextmanager
 async def outlet_publisher(address: str, queue: str, body: bytes) -> AsyncIterator[PublishOne]:
     """The gateway's own outlet, driven by tasks instead of conversations."""
     identifiers = Identifiers()
@@ -91,8 +119,13 @@ async def outlet_publisher(address: str, queue: str, body: bytes) -> AsyncIterat
 
 PUBLISHERS: dict[str, Callable[[str, str, bytes], AbstractAsyncContextManager[PublishOne]]] = {
     "aio-pika": aio_pika_publisher,
+    "aiormq": aiormq_publisher,
     "outlet": outlet_publisher,
 }
+if find_spec("pika"):
+    from publisher_pika import pika_publisher
+
+    PUBLISHERS["pika"] = pika_publisher
 
 
 async def publish_all(publish: PublishOne, count: int) -> None:
