@@ -3,7 +3,7 @@ from __future__ import annotations
 import errno
 import resource
 import signal
-import sys
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -73,11 +73,50 @@ def test_what_is_large_goes_to_a_file_without_a_name(tmp_path: Path) -> None:
 
 def test_memory_does_not_grow_with_a_large_message(tmp_path: Path) -> None:
     spool = Spool(1000, tmp_path)
+    tracemalloc.start()
     for _ in range(1000):
         spool.write(b"z" * 1000)
-    assert sum(sys.getsizeof(chunk) for chunk in spool._chunks) < 10_000
+    grown, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert grown < 10_000
     assert len(spool.read()) == 1_000_000
     spool.close()
+
+
+def test_tiny_chunks_cost_no_more_than_their_octets() -> None:
+    # A client that sends two octets at a time must not cost its message twenty times.
+    spool = Spool(1_000_000)
+    tracemalloc.start()
+    for _ in range(100_000):
+        spool.write(b"yz")
+    grown, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert grown < 300_000
+    assert spool.read() == b"yz" * 100_000
+
+
+@pytest.mark.parametrize("memory", [0, 1000])
+def test_it_is_looked_into_like_octets(memory: int, tmp_path: Path) -> None:
+    text = bytes(range(100))
+    spool = Spool(memory, tmp_path)
+    spool.write(text)
+    octets = spool.octets()
+    assert len(octets) == 100
+    for part in (slice(None), slice(3, 9), slice(90, 200), slice(9, 3), slice(-5, None)):
+        assert octets[part] == text[part]
+    spool.close()
+
+
+def test_who_looks_into_it_may_do_so_after_it_was_closed(tmp_path: Path) -> None:
+    before = descriptors()
+    spool = Spool(0, tmp_path)
+    spool.write(b"octets")
+    octets = spool.octets()
+    spool.close()
+    assert octets[:] == b"octets"
+    assert spool.read() == b""
+    del octets
+    assert descriptors() == before
 
 
 def test_closing_twice_is_closing_once(tmp_path: Path) -> None:
@@ -103,6 +142,7 @@ def test_a_full_disk_is_an_os_error_and_closing_is_none(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="File too large") as trouble:
         fill(spool, 250_000, chunk=5000)
     assert trouble.value.errno == errno.EFBIG
+    del trouble
     spool.close()
     assert descriptors() == before
 

@@ -21,6 +21,7 @@ from mailgw.checks.signature import Signature, Tags, Trouble
 from mailgw.dns import Resolver
 from mailgw.mail.finding import Finding, Member
 from mailgw.mail.headers import Field
+from mailgw.mail.octets import Octets
 
 # RFC 8617 4.2.1.
 MOST_SETS = 50
@@ -71,7 +72,7 @@ class _Set:
     status: bytes
 
 
-async def check(resolver: Resolver, content: bytes) -> Chain:
+async def check(resolver: Resolver, content: Octets) -> Chain:
     """Judge the chain of a message. Cancelling stops the work."""
     began = time.perf_counter()
     chain = await _check(resolver, content)
@@ -79,7 +80,7 @@ async def check(resolver: Resolver, content: bytes) -> Chain:
     return replace(chain, finding=replace(chain.finding, milliseconds=milliseconds))
 
 
-async def _check(resolver: Resolver, content: bytes) -> Chain:
+async def _check(resolver: Resolver, content: Octets) -> Chain:
     message = signed.read(content)
     if isinstance(message, Trouble):
         return Chain(_told(message))

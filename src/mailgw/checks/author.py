@@ -25,6 +25,7 @@ from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
 from mailgw.mail.headers import header_end, read_fields
+from mailgw.mail.octets import Octets
 
 # Nobody writes more than this; a message that has more is not read to its end.
 _MOST_FIELDS = 10
@@ -99,7 +100,7 @@ class Authors:
         return tuple(dict.fromkeys(author.domain for author in self.found))
 
 
-def read_authors(content: bytes) -> Authors:
+def read_authors(content: Octets) -> Authors:
     """Read the From fields of a message."""
     header = content[:_LONGEST_HEADER]
     end = header_end(header)

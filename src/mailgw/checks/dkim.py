@@ -18,6 +18,7 @@ from mailgw.checks.keys import Key
 from mailgw.checks.signature import Signature, Tags, Trouble
 from mailgw.dns import Resolver
 from mailgw.mail.finding import Finding
+from mailgw.mail.octets import Octets
 
 # Mailing lists and forwarders add one each; three is much.
 MOST_TRIED = 10
@@ -35,7 +36,7 @@ class _Read:
 
 
 async def check(
-    resolver: Resolver, content: bytes, *, clock: Callable[[], float] = time.time
+    resolver: Resolver, content: Octets, *, clock: Callable[[], float] = time.time
 ) -> tuple[Finding, ...]:
     """Verify every signature of a message: one Finding each, in the order of the header.
 

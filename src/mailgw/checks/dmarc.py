@@ -41,13 +41,14 @@ from mailgw.checks.dmarc_record import Policy
 from mailgw.checks.organization import Found, Tree
 from mailgw.dns import Resolver, Unanswered
 from mailgw.mail.finding import Finding, Member
+from mailgw.mail.octets import Octets
 
 # RFC 9989 11.5: a small number of author domains, each of which costs questions.
 _MOST_DOMAINS = 5
 _NOTHING_PUBLISHED = Outcome("none", "no policy is published")
 
 
-async def check(resolver: Resolver, content: bytes, findings: Sequence[Finding]) -> Finding:
+async def check(resolver: Resolver, content: Octets, findings: Sequence[Finding]) -> Finding:
     """Evaluate a message by what SPF and DKIM found in it.
 
     The first finding of SPF is that of MAIL FROM, or of HELO where the sender is null.

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 from mailgw.checks.evidence import Evidence, Seal
 from mailgw.config.sections.checks import CheckSettings
 from mailgw.mail.finding import Check, Finding
+from mailgw.mail.octets import Octets
 from mailgw.mail.peer import Peer
 from mailgw.mail.transaction import Message
 from mailgw.observe import log
@@ -39,14 +40,14 @@ class Result:
 
 
 # A check of a message and its octets that needs no other check.
-Independent: TypeAlias = Callable[[Message, bytes], Awaitable[Result]]
-Alignment: TypeAlias = Callable[[bytes, Sequence[Finding]], Awaitable[Finding]]
+Independent: TypeAlias = Callable[[Message, Octets], Awaitable[Result]]
+Alignment: TypeAlias = Callable[[Octets, Sequence[Finding]], Awaitable[Finding]]
 
 
 class Spamd(Protocol):
     """Who is asked about spam; see checks.spamassassin."""
 
-    async def check(self, content: bytes) -> Finding: ...
+    async def check(self, content: Octets) -> Finding: ...
 
     async def close(self) -> None: ...
 
@@ -63,7 +64,7 @@ class Runner:
     patience: float = 10.0
     spamd: Spamd | None = None
 
-    async def run(self, message: Message, content: bytes) -> Evidence:
+    async def run(self, message: Message, content: Octets) -> Evidence:
         """Give the evidence about a message, within `patience`. Raises nothing."""
         began = time.monotonic()
         peer = message.peer
@@ -95,7 +96,7 @@ class Runner:
             await self.spamd.close()
 
     async def _align(
-        self, dmarc: Alignment, tasks: Mapping[Check, asyncio.Task[Result]], content: bytes
+        self, dmarc: Alignment, tasks: Mapping[Check, asyncio.Task[Result]], content: Octets
     ) -> Result:
         began = time.monotonic()
         needed = {check: tasks[check] for check in _ALIGNED if check in tasks}
@@ -160,7 +161,7 @@ def _spf(settings: CheckSettings, resolver: Resolver, hostname: str) -> Independ
 
     limits = spf.Limits(settings.spf_lookups, settings.spf_void_lookups)
 
-    async def run(message: Message, _: bytes) -> Result:
+    async def run(message: Message, _: Octets) -> Result:
         sender = message.reverse_path
         return Result(
             await spf.check(
@@ -179,7 +180,7 @@ def _spf(settings: CheckSettings, resolver: Resolver, hostname: str) -> Independ
 def _dkim(resolver: Resolver) -> Independent:
     from mailgw.checks import dkim
 
-    async def run(_: Message, content: bytes) -> Result:
+    async def run(_: Message, content: Octets) -> Result:
         return Result(await dkim.check(resolver, content))
 
     return run
@@ -188,7 +189,7 @@ def _dkim(resolver: Resolver) -> Independent:
 def _arc(resolver: Resolver) -> Independent:
     from mailgw.checks import arc
 
-    async def run(_: Message, content: bytes) -> Result:
+    async def run(_: Message, content: Octets) -> Result:
         chain = await arc.check(resolver, content)
         return Result((chain.finding,), chain.seals)
 
@@ -201,7 +202,7 @@ def _dmarc(resolver: Resolver) -> Alignment:
 
     public_suffixes()  # now, and not when the first mail comes
 
-    def run(content: bytes, findings: Sequence[Finding]) -> Coroutine[object, object, Finding]:
+    def run(content: Octets, findings: Sequence[Finding]) -> Coroutine[object, object, Finding]:
         return dmarc.check(resolver, content, findings)
 
     return run
@@ -219,7 +220,7 @@ def _spamd(settings: CheckSettings) -> Spamd:
 
 
 def _spam(spamd: Spamd) -> Independent:
-    async def run(_: Message, content: bytes) -> Result:
+    async def run(_: Message, content: Octets) -> Result:
         return Result((await spamd.check(content),))
 
     return run

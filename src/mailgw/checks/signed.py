@@ -20,6 +20,7 @@ from mailgw.checks.canonical import Body, relaxed_field, unsigned_field
 from mailgw.checks.keys import Found, Key, fitting
 from mailgw.checks.signature import Signature, Trouble
 from mailgw.mail.headers import Field, header_end, read_fields
+from mailgw.mail.octets import Octets
 
 _LARGEST_HEADER = 262_144
 _MOST_FIELDS = 1_000
@@ -43,7 +44,7 @@ class Message:
 
     __slots__ = ("_by_name", "_content", "_relaxed", "_start", "fields")
 
-    def __init__(self, content: bytes, fields: tuple[Field, ...], start: int) -> None:
+    def __init__(self, content: Octets, fields: tuple[Field, ...], start: int) -> None:
         self.fields = fields
         self._content = content
         self._start = start
@@ -138,7 +139,7 @@ class _Running:
         return found
 
 
-def read(content: bytes) -> Message | Trouble:
+def read(content: Octets) -> Message | Trouble:
     """Read the header of a message, of whatever form, within the bounds."""
     top = content[: _LARGEST_HEADER + 4]
     end = header_end(top)
@@ -147,7 +148,7 @@ def read(content: bytes) -> Message | Trouble:
     fields = tuple(islice(read_fields(top, end), _MOST_FIELDS + 1))
     if len(fields) > _MOST_FIELDS:
         return Trouble("permerror", "the header has too many fields to be checked")
-    start = end + (2 if content.startswith(b"\r\n", end) else 1)
+    start = end + (2 if content[end : end + 2] == b"\r\n" else 1)
     return Message(content, fields, start)
 
 

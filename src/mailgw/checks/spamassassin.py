@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from mailgw.mail.finding import Finding
+from mailgw.mail.octets import Octets
 from mailgw.observe import log
 
 
@@ -91,7 +92,7 @@ class SpamAssassin:
         self._rest = _Rest(clock)
         self._away = False
 
-    async def check(self, content: bytes) -> Finding:
+    async def check(self, content: Octets) -> Finding:
         """What spamd says of a message.
 
         "fail" is spam, the score at or over spamd's threshold, "pass" is not; both have
@@ -105,7 +106,7 @@ class SpamAssassin:
         elif not self._rest.lets_ask():
             found = _unknown("spamd does not answer, and is asked again in a few seconds")
         else:
-            found = await self._ask(content)
+            found = await self._ask(content[:])
         return replace(found, milliseconds=(self._clock() - began) * 1000)
 
     async def close(self) -> None:

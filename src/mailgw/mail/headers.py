@@ -17,12 +17,16 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from mailgw.mail.octets import Octets
+
 # RFC 5322 2.2.3: a line that begins with a blank continues the field above it.
 _FIELD_END = re.compile(rb"\n(?![ \t])")
 _FOLD = re.compile(rb"\r?\n(?=[ \t])")
 # RFC 5322 2.2 (ftext), with the blanks before the colon that 4.5 still lets one read.
 # A name fits into a line (2.1.1); without a way back, because what has no colon may be long.
 _NAME = re.compile(rb"([!-9;-~]{1,998}+)[ \t]*+:")
+# Octets of a header; no real one has a tenth. Others that read it bound their work by that.
+MOST_HEADER = 1024 * 1024
 # Octets that are searched at once: a call that takes long keeps everybody else waiting.
 _STRIDE = 1024 * 1024
 
@@ -56,20 +60,21 @@ class Field(NamedTuple):
         return self.value.decode("utf-8", "replace")
 
 
-def header_end(content: bytes) -> int:
+def header_end(content: Octets) -> int:
     """Find where the header block ends: just before the first empty line.
 
     All of the content where no line is empty, 0 where the first one is.
     """
-    if content.startswith((b"\r\n", b"\n")):
+    if content[:1] == b"\n" or content[:2] == b"\r\n":
         return 0
     for start in range(0, len(content), _STRIDE):
-        stop = start + _STRIDE
-        end = content.find(b"\n\r\n", start, stop + 2)
+        # What begins in the stride may end behind it.
+        stride = content[start : start + _STRIDE + 2]
+        end = stride.find(b"\n\r\n")
         # Only what lies before the CRLF pair can end earlier, so a body is not searched twice.
-        bare = content.find(b"\n\n", start, end + 1 if end >= 0 else stop + 1)
+        bare = stride.find(b"\n\n", 0, end + 1 if end >= 0 else _STRIDE + 1)
         if end >= 0 or bare >= 0:
-            return (bare if bare >= 0 else end) + 1
+            return start + (bare if bare >= 0 else end) + 1
     return len(content)
 
 

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from mailgw.mail.headers import header_end
+from mailgw.mail.octets import Octets
 from mailgw.reports.steps import Steps
 from mailgw.reports.text import Fields, decoded, normalised, parameters
 
@@ -29,7 +30,7 @@ _LONGEST_HEADER = 32 << 10
 _LONGEST_BOUNDARY = 200
 # Of what looks like a delimiter and mostly is none.
 _MOST_DELIMITERS = 10_000
-_WINDOW = 128 << 10
+_WINDOW = 32 << 10
 _SLICE = 24 << 10
 
 _EMPTY_LINE = re.compile(rb"(?:\A|\r?\n|\r(?!\n))(?:\r\n|\n|\r)")
@@ -48,7 +49,7 @@ class Part:
     header.
     """
 
-    content: bytes
+    content: Octets
     start: int
     end: int
     kind: str
@@ -112,7 +113,7 @@ class Part:
         yield binascii.a2b_qp(rest)
 
 
-def header(content: bytes) -> bytes:
+def header(content: Octets) -> bytes:
     """The header block of a message or part, bounded, with LF as line end."""
     beginning = content[:_LONGEST_HEADER]
     if b"\n" not in beginning:
@@ -120,7 +121,7 @@ def header(content: bytes) -> bytes:
     return normalised(beginning[: header_end(beginning)])
 
 
-def read_parts(content: bytes) -> Steps[list[Part]]:
+def read_parts(content: Octets) -> Steps[list[Part]]:
     """The leaves of a message in their order; a message that is no multipart is the only one.
 
     Of a multipart in which no part begins, the text is the only leaf.
@@ -142,7 +143,7 @@ def read_parts(content: bytes) -> Steps[list[Part]]:
     return parts
 
 
-def _part(content: bytes, start: int, end: int) -> Part:
+def _part(content: Octets, start: int, end: int) -> Part:
     beginning = content[start : min(start + _LONGEST_HEADER, end)]
     empty = _EMPTY_LINE.search(beginning)
     fields = Fields(decoded(normalised(beginning[: empty.start()] if empty else beginning)))
@@ -177,7 +178,7 @@ def _split(whole: Part, boundary: bytes) -> Steps[list[tuple[int, int]]]:
         lines += 1
         if lines % 100 == 0:
             yield
-        if at > whole.start and content[at - 1] not in b"\r\n":
+        if at > whole.start and content[at - 1 : at] not in (b"\r", b"\n"):
             continue
         closing = content[position : position + 2] == b"--"
         after = content[position : position + 1]
@@ -194,18 +195,18 @@ def _split(whole: Part, boundary: bytes) -> Steps[list[tuple[int, int]]]:
     return ranges
 
 
-def _find(content: bytes, wanted: bytes, start: int, end: int) -> Steps[int]:
+def _find(content: Octets, wanted: bytes, start: int, end: int) -> Steps[int]:
     while start < end:
         stop = min(start + _WINDOW + len(wanted), end)
-        at = content.find(wanted, start, stop)
+        at = content[start:stop].find(wanted)
         if at >= 0 or stop == end:
-            return at
+            return at + start if at >= 0 else -1
         start = stop - len(wanted) + 1
         yield
     return -1
 
 
-def _line_end(content: bytes, position: int, end: int) -> int:
+def _line_end(content: Octets, position: int, end: int) -> int:
     """Behind the end of the line, whichever line end it has."""
     stop = min(position + 1000, end)
     line = content[position:stop]
@@ -217,10 +218,10 @@ def _line_end(content: bytes, position: int, end: int) -> int:
     return stop
 
 
-def _before_line_end(content: bytes, at: int, least: int) -> int:
+def _before_line_end(content: Octets, at: int, least: int) -> int:
     # RFC 2046 5.1.1: the line end before a delimiter belongs to it.
     if content[at - 2 : at] == b"\r\n":
         at -= 2
-    elif at > 0 and content[at - 1] in b"\r\n":
+    elif at > 0 and content[at - 1 : at] in (b"\r", b"\n"):
         at -= 1
     return max(at, least)

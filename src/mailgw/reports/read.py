@@ -22,6 +22,7 @@ from typing import Literal, TypeAlias
 
 from msgspec import UNSET
 
+from mailgw.mail.octets import Octets
 from mailgw.mail.report import AggregateReport, BounceReport, Report
 from mailgw.reports import dmarc, dsn, notices, tlsrpt
 from mailgw.reports.mime import Part, header, read_parts
@@ -106,7 +107,7 @@ class _Header:
         return bool(self.kind) or self.multipart_report or self.perhaps_dmarc or self.perhaps_bounce
 
 
-async def read(content: bytes, envelope: str | None = None) -> Report | None:
+async def read(content: Octets, envelope: str | None = None) -> Report | None:
     """Recognise and read a report; None for all other mail.
 
     `envelope` is the sender of MAIL FROM, "" for the null sender, where it is known. Never
@@ -119,7 +120,7 @@ async def read(content: bytes, envelope: str | None = None) -> Report | None:
     return await in_turns(_read(content, suggested))
 
 
-def _look(content: bytes, envelope: str | None) -> _Header:
+def _look(content: Octets, envelope: str | None) -> _Header:
     fields = Fields(decoded(header(content)), only=_TELLING, most=50)
     kind, attributes = parameters(fields.get("content-type"))
     name = attributes.get("name", "")
@@ -166,7 +167,7 @@ def _is_daemon(fields: Fields) -> bool:
     return _DAEMON.search(fields.get("from")) is not None
 
 
-def _read(content: bytes, suggested: _Header) -> Steps[Report | None]:
+def _read(content: Octets, suggested: _Header) -> Steps[Report | None]:
     if b"\n" not in content[:4096]:
         # Only where bare CR is carried; a report that comes like that is a small one.
         content = content[: 1 << 20].replace(b"\r", b"\n")
