@@ -2,7 +2,8 @@
 
 Laws. 250 is said only when every document of the transaction is safe, and before it every
 body that is kept elsewhere. A verdict stands: who was refused or is to try again hears so,
-whatever becomes of the documents.
+whatever becomes of the documents. A large message is looked at where it lies, and what is
+made of it in memory has a share of the budget.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
@@ -19,11 +20,13 @@ from mailgw.checks.evidence import Evidence
 from mailgw.checks.runner import Runner
 from mailgw.checks.verdict import Judgement, judge
 from mailgw.config.sections.checks import CheckSettings
-from mailgw.document.build import Builder, Built, Notes
+from mailgw.document.build import Builder, Built, Draft, Notes, TooLarge
+from mailgw.mail.budget import Budget, Share
 from mailgw.mail.decision import Route
 from mailgw.mail.finding import Finding
-from mailgw.mail.headers import header_end
+from mailgw.mail.headers import MOST_HEADER, header_end
 from mailgw.mail.identifiers import document_id
+from mailgw.mail.octets import Octets
 from mailgw.mail.publication import Publication
 from mailgw.mail.report import Report
 from mailgw.mail.trace import hops
@@ -41,8 +44,6 @@ T = TypeVar("T")
 
 # RFC 5321 6.3: a loop is assumed from a count, at least 100.
 MOST_HOPS = 100
-# Octets of a header; no real one has a tenth. Others that read it bound their work by that.
-MOST_HEADER = 1024 * 1024
 # Octets without an empty line and without a field are a message that has no header.
 _FIELD = re.compile(rb"^[!-9;-~]{1,998}+[ \t]*+:", re.MULTILINE)
 # From here on a message, or its header, is worked on beside the event loop.
@@ -55,7 +56,7 @@ _REFUSED_PATIENCE = 5.0
 _LOOK_AGAIN = 0.05
 
 # Recognises and reads a report; the second argument is the sender, "" for the null sender.
-ReadReport = Callable[[bytes, str | None], Awaitable[Report | None]]
+ReadReport = Callable[[Octets, str | None], Awaitable[Report | None]]
 
 _ACCEPTED = Judgement("accept", ())
 
@@ -73,7 +74,7 @@ class Examination:
     deadline: float
     told: Callable[[Judgement], None] | None = None
 
-    async def run(self, message: Message, content: bytes) -> tuple[Judgement, Evidence]:
+    async def run(self, message: Message, content: Octets) -> tuple[Judgement, Evidence]:
         """What follows, and from what. Raises nothing."""
         evidence = await self.runner.run(message, content)
         authenticated = message.peer.user is not None
@@ -91,7 +92,7 @@ class Intake:
     `read_report`. The documents of refused mail are kept where `queues` has a place for
     them, with the message if `keep_refused_bodies`. `received` is told of every document
     that is safe. A transaction that `unseen` knows to be safe is not published once more.
-    `bodies` keeps those that do not travel in their documents.
+    `bodies` keeps those that do not travel in their documents. `budget` is for those that do.
     """
 
     builder: Builder
@@ -103,18 +104,21 @@ class Intake:
     read_report: ReadReport | None = None
     unseen: Unseen | None = None
     bodies: Bodies | None = None
+    budget: Budget = field(default_factory=Budget)
 
     async def message(self, message: Message) -> Reply:
         """Make it safe and say so, or say why not. Closes the message's content."""
         try:
-            content = await _aside(message.content.size > _LARGE, message.content.read)
+            content = message.content.octets()
             # One that is too long is not searched to its end.
-            end = header_end(content[: MOST_HEADER + 4])
-            if end > MOST_HEADER and _FIELD.search(content, 0, MOST_HEADER):
+            beginning = content[: MOST_HEADER + 4]
+            end = header_end(beginning)
+            if end > MOST_HEADER and _FIELD.search(beginning, 0, MOST_HEADER):
                 return _refuse(message, "message.header", reply.HEADER_TOO_BIG)
             # A loop adds its fields on top.
-            if hops(content[: min(end, MOST_HEADER)]) > MOST_HOPS:
+            if hops(beginning[: min(end, MOST_HEADER)]) > MOST_HOPS:
                 return _refuse(message, "message.loop", reply.MAIL_LOOP)
+            del beginning
             if self.unseen is not None:
                 # Looked at before anything else is done, since what vanishes may be back soon.
                 await _aside(message.content.size > _LARGE, message.content.digest)
@@ -132,14 +136,19 @@ class Intake:
             report = await self._report(message, content)
             del content
             routes = self.routes(message.recipients, judgement, report)
-            notes = Notes(routes, findings, judgement.steps, report, keys=self._keys(message))
-            documents = await self._build(message, notes, end)
-        except OSError as trouble:  # the spool cannot be read back
-            log.error("spool.failed", id=message.peer.connection_id, reason=trouble.strerror)
-            return reply.STORAGE_FULL
+            keys, most = self._keys(message), self.output.largest
+            notes = Notes(routes, findings, judgement.steps, report, keys=keys, most=most)
+            draft = await self._draft(message, notes, end)
+        except (OSError, TooLarge) as trouble:
+            return _no_documents(message, trouble)
         finally:
             message.content.close()
-        answer = await self._publish(message, documents, routes)
+        async with self.budget.share(draft.octets) as share:
+            try:
+                documents = await _documents(message, draft, share)
+            except (OSError, TooLarge) as trouble:
+                return _no_documents(message, trouble)
+            answer = await self._publish(message, documents, routes)
         self._log(message, documents, judgement, answer)
         if self.received is not None and answer.positive:
             self.received.note(documents)
@@ -154,12 +163,12 @@ class Intake:
         is_report = report is not None
         return [self.queues.route(each, report=is_report) for each in recipients]
 
-    async def _build(self, message: Message, notes: Notes, header: int) -> list[Built]:
-        """The documents of a message with so many octets of header."""
+    async def _draft(self, message: Message, notes: Notes, header: int) -> Draft:
+        """What is to become the documents of a message with so many octets of header."""
         large = message.content.size > _LARGE or header > _LARGE_HEADER
-        return await _aside(large, partial(self.builder.build, message, notes))
+        return await _aside(large, partial(self.builder.draft, message, notes))
 
-    async def _report(self, message: Message, content: bytes) -> Report | None:
+    async def _report(self, message: Message, content: Octets) -> Report | None:
         """What the message reports to somebody who is local."""
         if self.read_report is None or not any(each.local for each in message.recipients):
             return None
@@ -184,12 +193,22 @@ class Intake:
             return
         routes = [way] * len(message.recipients)
         try:
-            body, keys = self.keep_refused_bodies, self._keys(message)
-            notes = Notes(routes, findings, judgement.steps, body=body, keys=keys)
-            documents = await self._build(message, notes, header)
-            async with asyncio.timeout(min(_REFUSED_PATIENCE, seconds / 2)):
+            notes = Notes(
+                routes,
+                findings,
+                judgement.steps,
+                body=self.keep_refused_bodies,
+                keys=self._keys(message),
+                most=self.output.largest,
+            )
+            draft = await self._draft(message, notes, header)
+            async with (
+                asyncio.timeout(min(_REFUSED_PATIENCE, seconds / 2)),
+                self.budget.share(draft.octets) as share,
+            ):
+                documents = await _documents(message, draft, share)
                 await self._make_safe(message, documents, routes)
-        except (Unavailable, Undeliverable, OSError) as trouble:
+        except (Unavailable, Undeliverable, TooLarge, OSError) as trouble:
             # TimeoutError is an OSError.
             log.warning(
                 "refused.unsafe",
@@ -284,6 +303,29 @@ class Intake:
 async def _aside(large: bool, work: Callable[[], T]) -> T:
     """Do the work at once, or where it is much, in a thread: other clients go on meanwhile."""
     return await asyncio.to_thread(work) if large else work()
+
+
+async def _documents(message: Message, draft: Draft, share: Share) -> list[Built]:
+    large = message.content.size > _LARGE
+    return await share.aside(draft.documents) if large else draft.documents()
+
+
+def _no_documents(message: Message, trouble: OSError | TooLarge) -> Reply:
+    """What there is to say where they cannot be made."""
+    if isinstance(trouble, TooLarge):
+        log.info(
+            "message.refused",
+            id=message.peer.connection_id,
+            transaction=message.transaction_id,
+            sender=message.reverse_path or "<>",
+            recipients=len(message.recipients),
+            size=message.content.size,
+            reason="larger than the queue takes",
+            reply=reply.TOO_BIG.code,
+        )
+        return reply.TOO_BIG
+    log.error("spool.failed", id=message.peer.connection_id, reason=trouble.strerror)
+    return reply.STORAGE_FULL
 
 
 def _refuse(message: Message, event: str, answer: Reply) -> Reply:

@@ -162,6 +162,10 @@ class Output(Protocol):
         cancels.
         """
 
+    @property
+    def largest(self) -> int | None:
+        """Octets of the largest document that it may take; None where that is not known."""
+
     def trouble(self) -> Reply | None:
         """The 4xx to give before a message is sent, where we know now that it would fail."""
 

@@ -7,7 +7,7 @@ import json
 import os
 import re
 import time
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -163,7 +163,7 @@ async def test_a_compressed_body_is_smaller_there_and_the_same_when_it_is_read(
 async def test_a_damaged_body_is_told(place: Place) -> None:
     for damage in (b"no gzip", b"\x1f\x8b\x08"):
         key = new_key("1abc", NOW, compressed=True)
-        await place.put(key, damage)
+        await place.put(key, [damage])
         with pytest.raises(StorageError, match=r"damaged|cut short"):
             await whole(place, key)
 
@@ -217,12 +217,12 @@ class Broken(Folder):
         self.trouble: Exception | asyncio.Event | None = trouble
         self._at = at
 
-    async def put(self, name: str, content: bytes) -> None:
+    async def put(self, name: str, pieces: Iterable[bytes]) -> None:
         if name.startswith(self._at) and self.trouble is not None:
             if isinstance(self.trouble, Exception):
                 raise self.trouble
             await self.trouble.wait()
-        await super().put(name, content)
+        await super().put(name, pieces)
 
 
 @pytest.mark.parametrize("at", ["writing/", "mail/", "publishing/"])
@@ -350,11 +350,11 @@ async def test_the_sweep_takes_what_is_old_and_in_no_document(place: Place) -> N
     }
     for state, key in keys.items():
         if state not in ("begun", "fetched"):
-            await place.put(key, b"body")
+            await place.put(key, [b"body"])
     for state in ("written", "begun", "handed"):
-        await place.put(mark("writing", keys[state]), b"")
+        await place.put(mark("writing", keys[state]), [b""])
     for state in ("handed", "fetched"):
-        await place.put(mark("publishing", keys[state]), b"")
+        await place.put(mark("publishing", keys[state]), [b""])
     later = datetime.now(UTC) + timedelta(minutes=1)
 
     too_young = await sweep(place, datetime.now(UTC) - timedelta(hours=1), dry=False)
@@ -374,7 +374,7 @@ async def test_the_sweep_takes_what_is_old_and_in_no_document(place: Place) -> N
 
 async def test_the_sweep_leaves_alone_what_is_not_ours(place: Place) -> None:
     for name in ("writing/notes.txt", "mail/photo.jpg", "writing/2026-11-21.x"):
-        await place.put(name, b"somebody's")
+        await place.put(name, [b"somebody's"])
 
     swept = await sweep(place, datetime.now(UTC) + timedelta(minutes=1), dry=False, uncertain=True)
 

@@ -38,8 +38,8 @@ def below(folder: Path) -> list[Path]:
 
 
 async def test_what_was_put_is_there_octet_by_octet(place: Place) -> None:
-    await place.put("mail/day/one", EVERY_OCTET)
-    await place.put("writing/day.one", b"")
+    await place.put("mail/day/one", [EVERY_OCTET])
+    await place.put("writing/day.one", [b""])
 
     assert await whole(place, "mail/day/one") == EVERY_OCTET
     assert await whole(place, "writing/day.one") == b""
@@ -47,7 +47,7 @@ async def test_what_was_put_is_there_octet_by_octet(place: Place) -> None:
 
 
 async def test_what_is_not_there_is_told_apart_from_what_cannot_be_had(place: Place) -> None:
-    await place.put("mail/day/one", b"x")
+    await place.put("mail/day/one", [b"x"])
 
     assert await place.size("mail/day/two") is None
     with pytest.raises(NoSuchObject, match="there is no mail/day/two"):
@@ -56,7 +56,7 @@ async def test_what_is_not_there_is_told_apart_from_what_cannot_be_had(place: Pl
 
 async def test_removing_is_for_many_and_takes_what_is_there(place: Place) -> None:
     for each in "abc":
-        await place.put(f"mail/{each}", b"x")
+        await place.put(f"mail/{each}", [b"x"])
 
     await place.remove(["mail/a", "mail/c", "mail/nobody"])
 
@@ -65,8 +65,8 @@ async def test_removing_is_for_many_and_takes_what_is_there(place: Place) -> Non
 
 async def test_a_folder_is_gone_through_with_sizes_and_times(place: Place) -> None:
     began = datetime.now(UTC) - timedelta(seconds=2)
-    await place.put("mail/day/one", b"four")
-    await place.put("mailbox/other", b"")
+    await place.put("mail/day/one", [b"four"])
+    await place.put("mailbox/other", [b""])
 
     [entry] = [entry async for entry in place.entries("mail")]
 
@@ -78,7 +78,7 @@ async def test_a_folder_is_gone_through_with_sizes_and_times(place: Place) -> No
 async def test_a_large_body_does_not_hold_the_loop(place: Place) -> None:
     body = os.urandom(30_000_000)
 
-    _, held = await longest_hold(place.put("mail/large", body))
+    _, held = await longest_hold(place.put("mail/large", [body]))
 
     assert held < 50
     assert await place.size("mail/large") == len(body)
@@ -90,7 +90,7 @@ async def test_a_large_body_does_not_hold_the_loop(place: Place) -> None:
 async def test_files_and_folders_are_for_nobody_else(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
-        await Folder(tmp_path / "bodies").put("mail/day/one", b"x")
+        await Folder(tmp_path / "bodies").put("mail/day/one", [b"x"])
     finally:
         os.umask(before)
 
@@ -123,7 +123,7 @@ async def test_a_file_that_is_not_taken_whole_leaves_nothing(tmp_path: Path) -> 
         files_of_at_most(100_000),
         pytest.raises(StorageError, match="File too large") as raised,
     ):
-        await folder.put("mail/day/one", b"x" * 200_000)
+        await folder.put("mail/day/one", [b"x" * 200_000])
 
     assert not isinstance(raised.value, Unclear)
     assert [path for path in below(tmp_path) if path.is_file()] == []
@@ -132,12 +132,12 @@ async def test_a_file_that_is_not_taken_whole_leaves_nothing(tmp_path: Path) -> 
 @pytest.mark.parametrize("root", ["/proc/bodies", "/dev/null/bodies"])
 async def test_a_folder_that_cannot_be_written_is_an_error(root: str) -> None:
     with pytest.raises(StorageError, match=root):
-        await Folder(Path(root)).put("mail/day/one", b"x")
+        await Folder(Path(root)).put("mail/day/one", [b"x"])
 
 
 async def test_beginnings_of_objects_are_tidied_up_when_they_are_old(tmp_path: Path) -> None:
     folder = Folder(tmp_path)
-    await folder.put("mail/day/one", b"x")
+    await folder.put("mail/day/one", [b"x"])
     for name in ("old", "new"):
         (tmp_path / "unfinished" / name).write_bytes(b"half")
     os.utime(tmp_path / "unfinished" / "old", (0, 0))
@@ -154,13 +154,13 @@ async def test_a_closed_folder_takes_nothing_more(tmp_path: Path) -> None:
     await folder.close()
 
     with pytest.raises(StorageError, match="closed"):
-        await folder.put("mail/day/one", b"x")
+        await folder.put("mail/day/one", [b"x"])
 
 
 # --- a bucket -----------------------------------------------------------------------
 
 TASKS: dict[str, Callable[[Place], Awaitable[object]]] = {
-    "put": lambda place: place.put("mail/day/one", b"x"),
+    "put": lambda place: place.put("mail/day/one", [b"x"]),
     "get": lambda place: whole(place, "mail/day/one"),
     "entries": lambda place: names(place, "mail"),
     "remove": lambda place: place.remove(["mail/day/one"]),
@@ -213,7 +213,7 @@ async def test_a_server_that_is_not_there_is_told() -> None:
     url = s3_url("s3://key:sesame@us-east-1/bodies?endpoint=http://127.0.0.1:1")
 
     with pytest.raises(Unclear, match="cannot be reached") as raised:
-        await Bucket(url, 5).put("mail/day/one", b"x")
+        await Bucket(url, 5).put("mail/day/one", [b"x"])
 
     assert "sesame" not in repr(raised.value)
 
@@ -237,7 +237,7 @@ async def test_a_prefix_stands_in_front_of_every_name(s3: S3) -> None:
     inner = Bucket(s3_url(s3.address(f"{name}/some/where")), 10)
     outer = Bucket(s3_url(s3.address(name)), 10)
 
-    await inner.put("mail/day/one", b"x")
+    await inner.put("mail/day/one", [b"x"])
 
     assert await names(outer, "some") == ["some/where/mail/day/one"]
     assert await names(inner, "mail") == ["mail/day/one"]

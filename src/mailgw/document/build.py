@@ -3,8 +3,9 @@
 Laws: `mime` gives back the message octet by octet, whatever was in it. What the
 recipients share is read, hashed and escaped once; a recipient adds its own few
 properties. Where an Authentication-Results field is for local recipients alone, or for
-the others alone, there are two messages, and each is made once. Nothing here waits or
-raises because of what a stranger sent.
+the others alone, there are two messages, and each is made once. A message on disk is
+never held as a whole besides its JSON. Nothing here waits, or raises because of what a
+stranger sent, except that it is too large.
 """
 
 from __future__ import annotations
@@ -15,19 +16,21 @@ from binascii import b2a_base64
 from codecs import getincrementaldecoder
 from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from mailgw.document.addresses import ANY, Outgoing
-from mailgw.document.extract import Policy, extract
+from mailgw.document.extract import Extraction, Policy, extract
 from mailgw.document.schema import CheckResult, Connection, Document, Dsn, Requested, Step
 from mailgw.mail import decision
 from mailgw.mail.authentication import results_field, without_ours
 from mailgw.mail.finding import Finding
+from mailgw.mail.headers import MOST_HEADER, header_end
 from mailgw.mail.identifiers import document_id
+from mailgw.mail.octets import SLICE, Octets, Spliced, pieces
 from mailgw.mail.peer import Peer
 from mailgw.mail.report import Report
 from mailgw.mail.trace import received_field
@@ -36,8 +39,7 @@ from mailgw.mail.transaction import Message, Recipient
 _encoder = msgspec.json.Encoder()
 _NOTHING_REQUESTED, _NO_DSN = Requested(), Dsn()
 _MIME_FOLLOWS = Raw(b"")
-_NO_MIME = b'""'
-_SLICE = 3 * 128 * 1024
+_NO_MIME = (b'""',)
 _Utf8 = getincrementaldecoder("utf-8")
 
 
@@ -48,7 +50,8 @@ class Notes(NamedTuple):
     `routes`, of which there is one for each recipient, or none where nobody asks. `report`
     is for the documents of local recipients. Without `body` the message is left out, and
     its size and digest still say what it was. `keys` names the bodies, by their size, that
-    are kept elsewhere; None for those that are not.
+    are kept elsewhere; None for those that are not. What makes documents of more than
+    `most` octets is TooLarge.
     """
 
     routes: Sequence[decision.Route] = ()
@@ -57,6 +60,7 @@ class Notes(NamedTuple):
     report: Report | None = None
     body: bool = True
     keys: Callable[[int], str | None] | None = None
+    most: int | None = None
 
 
 NOTHING_KNOWN = Notes()
@@ -65,13 +69,13 @@ NOTHING_KNOWN = Notes()
 class Built(NamedTuple):
     """The document of one recipient.
 
-    `parts` joined are JSON in UTF-8, without line ends; the message itself is one part,
-    and the same object for all recipients of the mail. `dedupe` is equal for the same envelope
+    `parts` joined are JSON in UTF-8, without line ends; those of the message itself are
+    the same objects for all recipients of the mail. `dedupe` is equal for the same envelope
     and received bytes. `priority` is what x-mq-priority asked for. `rejected` names the
     x-mq-* fields of the message that brought nothing: for the log. `document`, `requested`
     and `custom` are what the parts were made of, less the message. `stored` is the message
     where it is to be kept elsewhere, under the key of the document; one object for all
-    recipients who share it.
+    recipients who share it, and good for as long as anybody has it.
     """
 
     recipient: Recipient
@@ -83,7 +87,7 @@ class Built(NamedTuple):
     document: Document
     requested: Requested
     custom: dict[str, str]
-    stored: bytes | None = None
+    stored: Octets | None = None
 
     @property
     def body(self) -> bytes:
@@ -91,15 +95,39 @@ class Built(NamedTuple):
         return b"".join(self.parts)
 
 
-class _Mime(NamedTuple):
-    """The message as it is published: its JSON value or where it is, and what describes it."""
+class TooLarge(Exception):
+    """The documents of this message would be larger than anybody takes."""
 
-    value: bytes
+
+class Draft(NamedTuple):
+    """Documents that are not made yet: `documents` makes them, and may be called in a thread.
+
+    It holds `octets` of the message then, as JSON, which is a little more; six times as
+    much where all of it are control characters. Raises TooLarge, and OSError where the
+    spool cannot be read back.
+    """
+
+    octets: int
+    documents: Callable[[], list[Built]]
+
+
+class _Published(NamedTuple):
+    """The message as it is published; `key` names it where it is kept elsewhere."""
+
+    content: Octets
+    key: str | None
+    sha256: str | None
+
+
+class _Mime(NamedTuple):
+    """The parts of its JSON value or where it is, and what describes it."""
+
+    value: tuple[bytes, ...]
     encoding: str | UnsetType
     size: int
     sha256: str
     key: str | UnsetType = UNSET
-    stored: bytes | None = None
+    stored: Octets | None = None
 
 
 class Builder:
@@ -137,12 +165,48 @@ class Builder:
         """Make one document for each recipient, in their order.
 
         The message ids are the transaction id and the number of the recipient. Raises
-        OSError where the spool cannot be read back; `message` stays open.
+        as Draft does; `message` stays open.
         """
-        content = message.content.read()
+        return self.draft(message, notes).documents()
+
+    def draft(self, message: Message, notes: Notes = NOTHING_KNOWN) -> Draft:
+        """What `build` does, up to where the message is held. Raises as Draft does."""
+        whole = message.content.octets()
+        end = header_end(whole[: MOST_HEADER + 4])
+        # What is in memory is one piece. Of what is not, the header is enough to work on;
+        # octets where none ends have none.
+        head = b"" if end > MOST_HEADER else whole if isinstance(whole, bytes) else whole[:end]
         digest = message.content.digest()
-        found = extract(content, message.peer, self._policy)
-        mimes: dict[bool, _Mime] = {}
+        found = extract(head, message.peer, self._policy)
+        published: dict[bool, _Published] = {}
+        for marked in {self._results[recipient.local] for recipient in message.recipients}:
+            beginning = without_ours(found.content, self._hostname) if marked else found.content
+            # A message that begins with a blank would continue our field with its own text.
+            if whole[:1] not in (b" ", b"\t"):
+                beginning = self._on_top(beginning, message, notes, marked=marked)
+            rest = len(whole) - len(head)
+            content: Octets = Spliced(beginning, whole, len(head)) if rest else beginning
+            key = notes.keys(len(content)) if notes.keys is not None and notes.body else None
+            same = beginning is head
+            published[marked] = _Published(content, key, digest if same else None)
+        held = [len(each.content) for each in published.values() if each.key is None]
+        held = held if notes.body else []
+        if notes.most is not None and max(held, default=0) > notes.most:
+            raise TooLarge(f"{max(held)} octets")
+        return Draft(
+            sum(held),
+            partial(self._documents, message, notes, digest, found, published),
+        )
+
+    def _documents(
+        self,
+        message: Message,
+        notes: Notes,
+        digest: str,
+        found: Extraction,
+        published: dict[bool, _Published],
+    ) -> list[Built]:
+        mimes = {marked: _mime(each, notes) for marked, each in published.items()}
         connection = _connection(message.peer)
         reverse_path = "" if message.reverse_path is None else _clean(str(message.reverse_path))
         envelope = reverse_path if found.envelope is None else found.envelope
@@ -159,12 +223,7 @@ class Builder:
             address = _clean(str(recipient.address))
             message_id = document_id(message.transaction_id, number)
             dedupe = _dedupe(reverse_path, address, digest)
-            marked = self._results[recipient.local]
-            mime = mimes.get(marked)
-            if mime is None:
-                published = self._published(found.content, message, notes, marked=marked)
-                known = digest if published is content else None
-                mime = mimes[marked] = _mime(published, known, notes)
+            mime = mimes[self._results[recipient.local]]
             document = Document(
                 message_id=message_id,
                 transaction_id=message.transaction_id,
@@ -185,7 +244,7 @@ class Builder:
                 mime=_MIME_FOLLOWS if mime.key is UNSET else UNSET,
             )
             # mime is the last member, so all but the brace stands before its value.
-            parts = (_encoder.encode(document)[:-1], mime.value, appendix + b"}")
+            parts = (_encoder.encode(document)[:-1], *mime.value, appendix + b"}")
             built.append(
                 Built(
                     recipient,
@@ -214,13 +273,8 @@ class Builder:
             step = self._last_steps[route] = _step(route.step)
         return step
 
-    def _published(self, content: bytes, message: Message, notes: Notes, *, marked: bool) -> bytes:
-        """The message with our fields on top, the results first (RFC 8601 4)."""
-        if marked:
-            content = without_ours(content, self._hostname)
-        # A message that begins with a blank would continue our field with its own text.
-        if content.startswith((b" ", b"\t")):
-            return content
+    def _on_top(self, content: bytes, message: Message, notes: Notes, *, marked: bool) -> bytes:
+        """The message, or its header, below our fields, the results first (RFC 8601 4)."""
         if self._received:
             received = received_field(
                 self._hostname,
@@ -236,42 +290,46 @@ class Builder:
         return content
 
 
-def _mime(content: bytes, sha256: str | None, notes: Notes) -> _Mime:
-    """Encode the message once; `sha256` is its digest, where that is known already."""
-    sha256 = sha256 or hashlib.sha256(content).hexdigest()
+def _mime(published: _Published, notes: Notes) -> _Mime:
+    """Encode the message once. Raises TooLarge."""
+    content, sha256 = published.content, published.sha256
+    size = len(content)
+    if sha256 is None:
+        made = hashlib.sha256()
+        for piece in pieces(content):
+            made.update(piece)
+        sha256 = made.hexdigest()
     if not notes.body:
-        return _Mime(_NO_MIME, UNSET, len(content), sha256)
-    key = None if notes.keys is None else notes.keys(len(content))
-    if key is not None:
-        return _Mime(b"", UNSET, len(content), sha256, key, content)
+        return _Mime(_NO_MIME, UNSET, size, sha256)
+    if published.key is not None:
+        return _Mime((), UNSET, size, sha256, published.key, content)
     try:
-        return _Mime(_text(content), UNSET, len(content), sha256)
+        return _Mime(_text(content, notes.most), UNSET, size, sha256)
     except UnicodeDecodeError:
-        return _Mime(_base64(content), "base64", len(content), sha256)
+        return _Mime(_base64(content), "base64", size, sha256)
 
 
-def _text(content: bytes) -> bytes:
+def _text(content: Octets, most: int | None) -> tuple[bytes, ...]:
     """Octets that are UTF-8 as a JSON string. Raises UnicodeDecodeError for others."""
-    if len(content) <= _SLICE:
-        return _encoder.encode(content.decode())
+    if len(content) <= SLICE:
+        return (_encoder.encode(content[:].decode()),)
     # In slices, because a call that takes long keeps the interpreter from everybody else.
     decoder = _Utf8()
-    parts = [b'"']
-    for start in range(0, len(content), _SLICE):
-        parts.append(_encoder.encode(decoder.decode(content[start : start + _SLICE]))[1:-1])
+    texts, size = [b'"'], 0
+    for piece in pieces(content):
+        texts.append(_encoder.encode(decoder.decode(piece))[1:-1])
+        size += len(texts[-1])
+        # A control character is one octet here, and six in JSON.
+        if most is not None and size > most:
+            raise TooLarge("as JSON")
     decoder.decode(b"", final=True)
-    parts.append(b'"')
-    return b"".join(parts)
+    return (*texts, b'"')
 
 
-def _base64(content: bytes) -> bytes:
+def _base64(content: Octets) -> tuple[bytes, ...]:
     """Octets as a JSON string in base64."""
-    parts = [b'"']
     # The length of a slice is a multiple of three, so that the parts are one text.
-    for start in range(0, len(content), _SLICE):
-        parts.append(b2a_base64(content[start : start + _SLICE], newline=False))
-    parts.append(b'"')
-    return b"".join(parts)
+    return (b'"', *(b2a_base64(piece, newline=False) for piece in pieces(content)), b'"')
 
 
 def _check(finding: Finding) -> CheckResult:

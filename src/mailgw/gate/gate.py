@@ -36,7 +36,8 @@ class Gate:
     None where nobody can authenticate; where somebody can, the others may write to local
     addresses only. `guesses` counts the failed ones. `recipients` "local" holds everybody
     who is not authenticated to that. `blocklists` and `message_rate` are None where none are
-    asked, and where there is no limit.
+    asked, and where there is no limit. `largest` is how many octets a message may have for
+    its documents to be taken, None where nobody knows.
     """
 
     hostname: str
@@ -48,6 +49,7 @@ class Gate:
     recipients: Literal["any", "local"] = "any"
     blocklists: Blocklists | None = None
     message_rate: MessageRate | None = None
+    largest: Callable[[], int | None] = lambda: None
 
     def connected(self, peer: Peer) -> Reply | Awaitable[Reply]:
         # A balancer that looks whether we are there is no client.
@@ -73,8 +75,11 @@ class Gate:
             return reply.AUTH_UNAVAILABLE
         return reply.AUTHENTICATED if right else reply.AUTH_FAILED
 
-    def sender(self, peer: Peer, _event: MailFrom) -> Reply:
+    def sender(self, peer: Peer, event: MailFrom) -> Reply:
         # What we know early we say early: before the message is sent, not after.
+        largest = self.largest()
+        if largest is not None and event.size > largest:
+            return reply.TOO_BIG
         trouble = self.trouble()
         if trouble is None and self.message_rate is not None:
             trouble = self.message_rate.refuse(peer)

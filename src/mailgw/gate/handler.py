@@ -25,6 +25,7 @@ from aiosmtpd.smtp import MISSING, AuthResult, Envelope, LoginPassword, Session
 
 from mailgw.gate.guesses import Guesses
 from mailgw.gate.policy import Answer, Intake, Now, Policy, Strangers
+from mailgw.mail.budget import SMALL, Budget
 from mailgw.mail.peer import Peer
 from mailgw.mail.transaction import Message, Recipient
 from mailgw.observe import log
@@ -66,7 +67,8 @@ class Handled:
 
     `offer` gives the reply to EHLO as it would be without a handler. `own_reply` says
     that the handler's word about a message is the client's 250 too, because there are no
-    identifiers to tell. Raises BadExtension for a handler that cannot be run.
+    identifiers to tell; `budget` is for messages that it looks at. Raises BadExtension for a
+    handler that cannot be run.
     """
 
     def __init__(
@@ -80,8 +82,10 @@ class Handled:
         guesses: Guesses,
         seconds: float,
         own_reply: bool,
+        budget: Budget | None = None,
     ) -> None:
         self._gate = gate
+        self._budget = budget or Budget()
         self._handler = handler
         self._name = name
         self._hostname = hostname
@@ -259,18 +263,33 @@ class Handled:
 
     def _message(self, take: Intake, message: Message) -> Now[Reply]:
         server = self._servers[message.peer.connection_id]
-        envelope = server.envelope
         if "DATA" not in self._hooks:
             server.envelope = Envelope()
             return take(message)
+        if message.content.size > SMALL:
+            return self._settle(take, message, self._ask_in_turn(server, message))
         try:
-            envelope.content = envelope.original_content = message.content.read()
+            content = message.content.read()
         except OSError:
             return take(message)  # which meets the same trouble, and says so
+        return self._settle(take, message, self._ask_about(server, message, content))
+
+    def _ask_about(self, server: Server, message: Message, content: bytes) -> Now[Reply]:
+        server.envelope.content = server.envelope.original_content = content
         said = self._ask(message.peer, "DATA", (), lambda: reply.OK)
         # Whoever keeps the envelope, as handlers do, keeps this one.
         server.envelope = Envelope()
-        return self._settle(take, message, said)
+        return said
+
+    async def _ask_in_turn(self, server: Server, message: Message) -> Reply:
+        """Ask about a large one: a handler gets it whole, and there may be many."""
+        async with self._budget.share(message.content.size) as share:
+            try:
+                content = await share.aside(message.content.read)
+            except OSError:
+                return reply.OK  # who takes it meets the same trouble, and says so
+            said = self._ask_about(server, message, content)
+            return said if isinstance(said, Reply) else await said
 
     async def _settle(self, take: Intake, message: Message, asked: Now[Reply]) -> Reply:
         try:

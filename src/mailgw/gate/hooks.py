@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from mailgw.gate.guesses import Guesses
 from mailgw.gate.policy import Answer, Intake, Now, Policy, Strangers
+from mailgw.mail.budget import SMALL, Budget
 from mailgw.mail.peer import Peer
 from mailgw.mail.transaction import Message, Recipient, Transaction
 from mailgw.observe import log
@@ -51,14 +52,21 @@ class _Method:
 class Hooks:
     """A gate that asks `hooks`, pairs of a name and an object, before it asks `gate`.
 
-    `seconds` is what each answer may take; `guesses` counts logins that a hook refused.
+    `seconds` is what each answer may take; `guesses` counts logins that a hook refused;
+    `budget` is for messages that a hook looks at.
     Raises BadExtension for a hook that has no method we would call.
     """
 
     def __init__(
-        self, gate: Policy, hooks: Iterable[tuple[str, object]], guesses: Guesses, seconds: float
+        self,
+        gate: Policy,
+        hooks: Iterable[tuple[str, object]],
+        guesses: Guesses,
+        seconds: float,
+        budget: Budget | None = None,
     ) -> None:
         self._gate = gate
+        self._budget = budget or Budget()
         self._guesses = guesses
         self._strangers = Strangers(seconds)
         self._methods: dict[str, tuple[_Method, ...]] = dict.fromkeys(EVENTS, ())
@@ -237,6 +245,8 @@ class Hooks:
 
     def _message(self, take: Intake, message: Message) -> Now[Reply]:
         begun = self._open.pop(message.peer.connection_id, None) or _of(message)
+        if message.content.size > SMALL:
+            return self._settle_later(take, message, self._ask_in_turn(message, begun))
         try:
             content = message.content.read()
         except OSError:
@@ -245,6 +255,16 @@ class Hooks:
         if said is None or isinstance(said, Reply):
             return _settle(take, message, said)
         return self._settle_later(take, message, said)
+
+    async def _ask_in_turn(self, message: Message, begun: Transaction) -> Reply | None:
+        """Ask about a large one: hooks get it whole, and there may be many."""
+        async with self._budget.share(message.content.size) as share:
+            try:
+                content = await share.aside(message.content.read)
+            except OSError:
+                return None  # who takes it meets the same trouble, and says so
+            said = self._ask("message", message.peer, (begun, content))
+            return said if said is None or isinstance(said, Reply) else await said
 
     async def _settle_later(
         self, take: Intake, message: Message, asked: Awaitable[Reply | None]

@@ -23,6 +23,10 @@ class Memory:
     async def publish(self, publications: Sequence[Publication]) -> None:
         self.publications.extend(publications)
 
+    @property
+    def largest(self) -> int | None:
+        return None
+
     def trouble(self) -> Reply | None:
         return None
 

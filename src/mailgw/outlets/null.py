@@ -20,6 +20,10 @@ class Null:
     async def publish(self, publications: Sequence[Publication]) -> None:
         """Forget them."""
 
+    @property
+    def largest(self) -> int | None:
+        return None
+
     def trouble(self) -> Reply | None:
         return None
 

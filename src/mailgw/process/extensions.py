@@ -13,6 +13,7 @@ from mailgw.gate.gate import Gate
 from mailgw.gate.hooks import Hooks
 from mailgw.gate.recipients import LocalAddresses
 from mailgw.intake import discard
+from mailgw.mail.budget import Budget
 from mailgw.mail.peer import Peer
 from mailgw.plugins import BadExtension, load
 from mailgw.smtp.extensions import Rules, hello_reply
@@ -70,6 +71,7 @@ class Extensions:
         *,
         auth_in_clear: Networks,
         own_reply: bool,
+        budget: Budget | None = None,
     ) -> tuple[house.Gate, house.Intake]:
         """The same two, asking first; unchanged where nothing is configured."""
         policy: house.Gate = gate
@@ -87,13 +89,14 @@ class Extensions:
                     guesses=gate.guesses,
                     seconds=self.seconds,
                     own_reply=own_reply,
+                    budget=budget,
                 )
             except BadExtension as bad:
                 raise BadExtension(f"handler: {bad}") from bad
             policy, intake = handled, handled.intake(intake)
         if self.hooks:
             try:
-                hooks = Hooks(policy, self.hooks, gate.guesses, self.seconds)
+                hooks = Hooks(policy, self.hooks, gate.guesses, self.seconds, budget)
             except BadExtension as bad:
                 raise BadExtension(f"hook: {bad}") from bad
             policy, intake = hooks, hooks.intake(intake)

@@ -26,6 +26,8 @@ from mailgw.gate.locals import Locals, Sources
 from mailgw.gate.rates import Alone, Counters, MessageRate
 from mailgw.gate.recipients import BadLocalAddresses
 from mailgw.intake import Examination, Intake, ReadReport, discard
+from mailgw.mail.budget import LEAST, Budget
+from mailgw.mail.headers import MOST_HEADER
 from mailgw.mail.identifiers import Identifiers
 from mailgw.mail.transaction import Message
 from mailgw.mail.unseen import Unseen
@@ -105,7 +107,9 @@ def house_of(
     examination = _examination(settings, hostname, resolver, witness)
     # Where somebody looks on, or mail is dropped, nothing is to stay behind.
     kept = witness is None and settings.store.output == "queue"
-    bodies = bodies_of(settings.storage) if kept else None
+    budget = _budget(settings)
+    # With a budget of its own: who has a share of the other may want one of this.
+    bodies = bodies_of(settings.storage, _budget(settings)) if kept else None
     rules = Rules(
         hostname=hostname,
         max_size=settings.smtp.maxsize,
@@ -118,11 +122,12 @@ def house_of(
         courtesies=extensions.reply_to_all,
     )
     gate, intake = extensions.around(
-        _gate(settings, hostname, _trouble(output, bodies), counters, locals_, resolver),
-        _intake(settings, hostname, output, examination, unseen, bodies),
+        _gate(settings, hostname, output, bodies, counters, locals_, resolver),
+        _intake(settings, hostname, output, examination, unseen, bodies, budget),
         rules,
         auth_in_clear=settings.access.auth_insecure_range,
         own_reply=settings.store.output == "null",
+        budget=budget,
     )
     return House(
         rules=rules,
@@ -165,7 +170,8 @@ def _door(settings: Settings, counters: Counters) -> Door:
 def _gate(
     settings: Settings,
     hostname: str,
-    trouble: Callable[[], Reply | None],
+    output: Output,
+    bodies: Bodies | None,
     counters: Counters,
     locals_: Locals,
     resolver: Resolver | None,
@@ -175,12 +181,13 @@ def _gate(
         hostname=hostname,
         locals=locals_,
         max_recipients=settings.smtp.max_recipients,
-        trouble=trouble,
+        trouble=_trouble(output, bodies),
         logins=_logins(access),
         guesses=Guesses(access.auth_attempts, counters),
         recipients=access.recipients,
         blocklists=None if resolver is None else _blocklists(settings, resolver),
         message_rate=None if most is None else MessageRate(counters, most),
+        largest=lambda: _largest(output, bodies),
     )
 
 
@@ -189,6 +196,14 @@ def _trouble(output: Output, bodies: Bodies | None) -> Callable[[], Reply | None
     if bodies is None:
         return output.trouble
     return lambda: output.trouble() or bodies.trouble()
+
+
+def _largest(output: Output, bodies: Bodies | None) -> int | None:
+    """Of a message whose size was announced, and that surely cannot be published when larger."""
+    # A field of its header may be taken out, and what is large may go elsewhere.
+    if bodies is not None or output.largest is None:
+        return None
+    return output.largest + MOST_HEADER
 
 
 def _resolver(settings: Settings) -> Resolver | None:
@@ -264,6 +279,7 @@ def _intake(
     examination: Examination | None,
     unseen: Unseen | None,
     bodies: Bodies | None,
+    budget: Budget,
 ) -> Callable[[Message], Now[Reply]]:
     if settings.store.output == "null":
         return discard
@@ -288,7 +304,13 @@ def _intake(
         _report_reader() if broker.reports else None,
         unseen,
         bodies,
+        budget,
     ).message
+
+
+def _budget(settings: Settings) -> Budget:
+    """Room for one mail of the largest size, or for some smaller ones."""
+    return Budget(max(LEAST, settings.smtp.maxsize))
 
 
 def _report_reader() -> ReadReport:

@@ -10,12 +10,14 @@ from __future__ import annotations
 import asyncio
 import time
 import zlib
-from collections.abc import Callable, Collection, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 
 from mailgw.config.sections.storage import StorageSettings
 from mailgw.config.storage_urls import FolderUrl, StorageUrl
+from mailgw.mail.budget import Budget
+from mailgw.mail.octets import Octets, pieces
 from mailgw.mail.transaction import Message
 from mailgw.observe import log
 from mailgw.plugins import Unavailable
@@ -30,7 +32,6 @@ _MOST_MARKS = 10_000
 # After a failure of the place, in seconds: how long mail is put off before it is sent, how
 # soon marks are tried again, and how long the same trouble is not said once more.
 _WARY, _AGAIN, _QUIET = 2.0, 5.0, 60.0
-_PIECE = 1024 * 1024
 
 
 def place_of(address: StorageUrl, *, threads: int, timeout: float) -> Place:
@@ -43,7 +44,7 @@ def place_of(address: StorageUrl, *, threads: int, timeout: float) -> Place:
     return Bucket(address, timeout, threads)
 
 
-def bodies_of(settings: StorageSettings) -> Bodies | None:
+def bodies_of(settings: StorageSettings, budget: Budget) -> Bodies | None:
     """What keeps the bodies that these settings send elsewhere; None where they send none."""
     every = settings.policy in ("in", "all")
     address = settings.address
@@ -55,6 +56,7 @@ def bodies_of(settings: StorageSettings) -> Bodies | None:
         compress=address.compress,
         writers=settings.threads,
         timeout=settings.timeout,
+        budget=budget,
     )
 
 
@@ -62,7 +64,8 @@ class Bodies:
     """Keeps bodies at a place, for one process.
 
     Those larger than `above` octets, or every one where it is None. `writers` mails are
-    written at once. The methods belong in this order: `keep`, then the publish, then
+    written at once, and where a place holds what it writes, no more of it than `budget`
+    gives. The methods belong in this order: `keep`, then the publish, then
     `settle` where every document is safe, or `forget` where none is; neither where nobody
     knows.
     """
@@ -75,7 +78,9 @@ class Bodies:
         compress: bool = False,
         writers: int = 8,
         timeout: float = 20.0,
+        budget: Budget | None = None,
     ) -> None:
+        self._budget = budget or Budget()
         self._place = place
         self._above = above
         self._compress = compress
@@ -97,7 +102,7 @@ class Bodies:
             return reply.TRY_AGAIN
         return None
 
-    async def keep(self, bodies: Mapping[str, bytes]) -> None:
+    async def keep(self, bodies: Mapping[str, Octets]) -> None:
         """Return once all of them are safe under their names.
 
         Raises Unavailable; then they are removed meanwhile, as when it is cancelled.
@@ -152,16 +157,17 @@ class Bodies:
             return None
         return new_key(message.transaction_id, message.received, compressed=self._compress)
 
-    async def _write(self, bodies: Mapping[str, bytes]) -> None:
+    async def _write(self, bodies: Mapping[str, Octets]) -> None:
         try:
             for key in bodies:
-                await self._place.put(mark(WRITING, key), b"")
+                await self._place.put(mark(WRITING, key), ())
             for key, content in bodies.items():
-                if is_compressed(key):
-                    content = await asyncio.to_thread(_compressed, content)
-                await self._place.put(key, content)
+                held = len(content) if self._place.holds_whole else 0
+                async with self._budget.share(held):
+                    body = pieces(content)
+                    await self._place.put(key, _compressed(body) if is_compressed(key) else body)
             for key in bodies:
-                await self._place.put(mark(PUBLISHING, key), b"")
+                await self._place.put(mark(PUBLISHING, key), ())
         finally:
             self._writers.release()
 
@@ -223,10 +229,8 @@ class Bodies:
             self._tell(f"an error of our own: {type(trouble).__name__}")
 
 
-def _compressed(content: bytes) -> bytes:
+def _compressed(body: Iterator[bytes]) -> Iterator[bytes]:
     made = zlib.compressobj(6, wbits=31)
-    # Joined at the end: octets that are added one by one would be copied each time.
-    pieces = [
-        made.compress(content[start : start + _PIECE]) for start in range(0, len(content), _PIECE)
-    ]
-    return b"".join([*pieces, made.flush()])
+    for piece in body:
+        yield made.compress(piece)
+    yield made.flush()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from functools import partial
@@ -48,6 +48,8 @@ class Bucket:
     No more than `threads` of them are made at once.
     """
 
+    holds_whole = True
+
     def __init__(self, url: S3Url, timeout: float, threads: int = 1) -> None:
         self._url = url
         self._timeout = timeout
@@ -56,8 +58,8 @@ class Bucket:
         # the process where it ends a moment before them.
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="storage")
 
-    async def put(self, name: str, content: bytes) -> None:
-        await self._do(lambda: obstore.put(self._store, name, content, use_multipart=False))
+    async def put(self, name: str, pieces: Iterable[bytes]) -> None:
+        await self._do(lambda: obstore.put(self._store, name, pieces, use_multipart=False))
 
     async def get(self, name: str) -> AsyncIterator[bytes]:
         found = await self._do(lambda: obstore.get(self._store, name), name)

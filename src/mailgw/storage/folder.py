@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
-from collections.abc import AsyncIterator, Callable, Collection, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -31,13 +31,15 @@ class Folder:
     No more than `threads` files are written or read at once.
     """
 
+    holds_whole = False
+
     def __init__(self, root: Path, threads: int = 1) -> None:
         self._root = root
         # Its threads begin with the first work, so one may be made before a fork.
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="storage")
 
-    async def put(self, name: str, content: bytes) -> None:
-        await self._do(lambda: self._write(name, content))
+    async def put(self, name: str, pieces: Iterable[bytes]) -> None:
+        await self._do(lambda: self._write(name, pieces))
 
     async def get(self, name: str) -> AsyncIterator[bytes]:
         try:
@@ -86,7 +88,7 @@ class Folder:
 
     # --- in a thread --------------------------------------------------------------------
 
-    def _write(self, name: str, content: bytes) -> None:
+    def _write(self, name: str, pieces: Iterable[bytes]) -> None:
         final = self._root / name
         self._make(final.parent)
         unfinished = self._root / _UNFINISHED / name.replace("/", ".")
@@ -94,9 +96,10 @@ class Folder:
         file = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             try:
-                rest = memoryview(content)
-                while rest:
-                    rest = rest[os.write(file, rest) :]
+                for piece in pieces:
+                    rest = memoryview(piece)
+                    while rest:
+                        rest = rest[os.write(file, rest) :]
                 os.fsync(file)
             finally:
                 os.close(file)

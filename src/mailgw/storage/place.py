@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -33,11 +33,17 @@ class Place(Protocol):
     """Keeps objects by name. A name is made of words, joined by slashes.
 
     Each method raises StorageError. None of them has a deadline shorter than the place's
-    own; who cancels one does not know what became of it.
+    own; who cancels one does not know what became of it. `holds_whole` says that all of an
+    object is in memory while it is put.
     """
 
-    async def put(self, name: str, content: bytes) -> None:
-        """Return once it is safe there, whole; nobody ever sees half of it."""
+    holds_whole: bool
+
+    async def put(self, name: str, pieces: Iterable[bytes]) -> None:
+        """Return once it is safe there, whole; nobody ever sees half of it.
+
+        The pieces are asked for in a thread. An OSError of theirs is a StorageError too.
+        """
 
     def get(self, name: str) -> AsyncIterator[bytes]:
         """Give an object piece by piece. Raises NoSuchObject."""
