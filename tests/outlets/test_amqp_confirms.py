@@ -42,7 +42,7 @@ class World:
         for confirm in (self.a, self.b, self.c):
             self.confirms.number(confirm)
 
-    def _settle(self) -> None:
+    def _settle(self, message_id: str) -> None:
         self.settled += 1
 
     @property

@@ -55,7 +55,7 @@ def framer(*, exchange: str = "", persistent: bool = True, gzipped: bool = False
 
 
 def test_a_publication_is_mandatory_persistent_and_carries_its_ids() -> None:
-    publish, header, bodies = read(list(framer().frames(WELCOME, WELCOME.body)))
+    publish, header, bodies = read(list(framer().frames(WELCOME, WELCOME.parts)))
 
     properties = header.properties
     assert (publish.exchange, publish.routing_key, publish.mandatory) == ("", "inbox", True)
@@ -73,7 +73,7 @@ def test_a_publication_is_mandatory_persistent_and_carries_its_ids() -> None:
 def test_settings_show_in_the_properties() -> None:
     chosen = framer(exchange="mail", persistent=False, gzipped=True)
 
-    publish, header, _ = read(list(chosen.frames(welcome(priority=4), b"...")))
+    publish, header, _ = read(list(chosen.frames(welcome(priority=4), [b"..."])))
 
     assert publish.exchange == "mail"
     assert header.properties.delivery_mode == 1
@@ -85,7 +85,7 @@ def test_settings_show_in_the_properties() -> None:
 def test_a_body_of_any_size_arrives_whole_in_frames_that_fit(size: int) -> None:
     body = bytes(i % 251 for i in range(size))
 
-    pieces = list(framer().frames(WELCOME, body))
+    pieces = list(framer().frames(WELCOME, [body]))
 
     _, header, bodies = read(pieces)
     assert header.body_size == size
@@ -97,7 +97,7 @@ def test_a_body_of_any_size_arrives_whole_in_frames_that_fit(size: int) -> None:
 def test_any_text_that_fits_is_carried_as_it_is(queue: str, message_id: str, dedupe: str) -> None:
     publication = welcome(queue=queue, message_id=message_id, dedupe=dedupe)
 
-    publish, header, _ = read(list(framer().frames(publication, b"{}")))
+    publish, header, _ = read(list(framer().frames(publication, [b"{}"])))
 
     assert publish.routing_key == queue
     assert header.properties.message_id == message_id
@@ -106,4 +106,4 @@ def test_any_text_that_fits_is_carried_as_it_is(queue: str, message_id: str, ded
 
 def test_a_queue_name_that_amqp_cannot_carry_is_refused() -> None:
     with pytest.raises(ValueError, match="256 octets"):
-        list(framer().frames(welcome(queue="q" * 256), b"{}"))
+        list(framer().frames(welcome(queue="q" * 256), [b"{}"]))

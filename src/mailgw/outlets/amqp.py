@@ -49,8 +49,6 @@ _MARGIN = 4096
 _LIMIT_IN_TEXT = re.compile(r"larger than configured max size (\d+)")
 # Octets of one transaction that may wait for their confirms at once.
 _IN_FLIGHT = 32 * 1024 * 1024
-# Above this, compressing would hold up everybody else on the event loop.
-_COMPRESS_ASIDE = 64 * 1024
 # A queue that said nack is full for so long, in seconds; then the next mail tries it again.
 _FULL_FOR = 2.0
 # A channel that says nack is given up for a new one no more often than this, in seconds.
@@ -115,6 +113,11 @@ class Amqp:
         if not addresses:
             raise Unavailable("rabbitmq-address is empty", reply.MISCONFIGURED)
         self._keeper = asyncio.create_task(self._keep_connected(addresses), name="amqp")
+
+    @property
+    def largest(self) -> int | None:
+        """None where it is compressed first."""
+        return None if self._gzip else self._limit
 
     def trouble(self) -> Reply | None:
         """As `unreachable`; also STORAGE_FULL for a moment after all queues said nack."""
@@ -209,17 +212,19 @@ class Amqp:
         octets = 0
         try:
             for publication in publications:
-                body = publication.body
+                parts: Sequence[bytes] = publication.parts
+                size = publication.size
                 if self._gzip:
-                    body = await _compressed(body)
-                    self._check_size(len(body))
-                octets += len(body)
+                    parts = await compress(parts)
+                    size = sum(map(len, parts))
+                    self._check_size(size)
+                octets += size
                 if octets > _IN_FLIGHT:
-                    # A large mail to many: each body is made when the last ones are safe.
+                    # A large mail to many: the next ones go when the last ones are safe.
                     for confirm in confirms:
                         await confirm
-                    octets = len(body)
-                confirms.append(await self._send(publication, body))
+                    octets = size
+                confirms.append(await self._send(publication, parts))
             for confirm in confirms:
                 await confirm
         finally:
@@ -227,14 +232,14 @@ class Amqp:
                 if not confirm.done():
                     confirm.cancel()
 
-    async def _send(self, publication: Publication, body: bytes) -> Confirm:
+    async def _send(self, publication: Publication, parts: Sequence[bytes]) -> Confirm:
         await self._slots.acquire()
         try:
             while True:
                 publisher = self._publisher or await self._next_publisher()
                 earlier = publisher.earlier(publication.message_id)
                 if earlier is None:
-                    return publisher.send(publication, body)
+                    return publisher.send(publication, parts)
                 await asyncio.wait({earlier})
         except BaseException:
             self._slots.release()
@@ -415,9 +420,3 @@ class Amqp:
         if self._max_message is None:
             usual = usual_limit(version_of(link)) - _MARGIN
             self._limit = min(usual, self._learned or usual)
-
-
-async def _compressed(body: bytes) -> bytes:
-    if len(body) <= _COMPRESS_ASIDE:
-        return compress(body)
-    return await asyncio.to_thread(compress, body)

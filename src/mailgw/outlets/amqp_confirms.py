@@ -58,10 +58,10 @@ class Confirm(asyncio.Future[None]):
 class Confirms:
     """The messages under way on a channel, by id and by the broker's number.
 
-    `settled` is called once for each of them, when the broker owes nothing for it any more.
+    `settled` is called once with the id of each, when the broker owes nothing for it any more.
     """
 
-    def __init__(self, settled: Callable[[], None]) -> None:
+    def __init__(self, settled: Callable[[str], None]) -> None:
         self.loop = asyncio.get_running_loop()
         self._on_settled = settled
         self._under_way: dict[str, Confirm] = {}
@@ -154,7 +154,7 @@ class Confirms:
 
     def _settle(self, confirm: Confirm, trouble: Exception | None) -> None:
         del self._under_way[confirm.message_id]
-        self._on_settled()
+        self._on_settled(confirm.message_id)
         if confirm.done():
             return
         if trouble is None:

@@ -7,9 +7,10 @@ in their places. Only the seven octets before a piece of the body are made here.
 
 from __future__ import annotations
 
-import gzip
+import asyncio
 import struct
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -24,6 +25,10 @@ from mailgw.mail.publication import Publication
 
 TYPE = "mailgw.message"
 SCHEMA = 1
+# Above this, compressing would hold up everybody else on the event loop.
+_COMPRESS_ASIDE = 64 * 1024
+# zlib's: a header and trailer of gzip around it, and no time in it.
+_GZIP = 31
 # A frame's type, channel and size, before its payload, and its end (AMQP 0-9-1, 4.2.3).
 _FRAME = struct.Struct(">BHI")
 _FRAME_OVERHEAD = _FRAME.size + 1
@@ -36,9 +41,19 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
-def compress(body: bytes) -> bytes:
-    """The body as gzip; the same body gives the same octets."""
-    return gzip.compress(body, compresslevel=6, mtime=0)
+async def compress(parts: Sequence[bytes]) -> list[bytes]:
+    """The parts as one gzip, in parts too; the same parts give the same octets.
+
+    What is large is not compressed on the event loop, and cancelling ends it soon.
+    """
+    made = zlib.compressobj(6, wbits=_GZIP)
+    pieces = [
+        made.compress(part)
+        if len(part) <= _COMPRESS_ASIDE
+        else await asyncio.to_thread(made.compress, part)
+        for part in parts
+    ]
+    return [*pieces, made.flush()]
 
 
 class Framer:
@@ -61,21 +76,26 @@ class Framer:
         self._methods: dict[str, bytes] = {}
         self._headers: dict[tuple[int, int, int | None], list[bytes]] = {}
 
-    def frames(self, publication: Publication, body: bytes) -> Iterator[bytes]:
-        """The frames that publish `body`, joined to pieces of moderate size.
+    def frames(self, publication: Publication, parts: Sequence[bytes]) -> Iterator[bytes]:
+        """The frames that publish `parts`, joined to pieces of moderate size.
 
-        `body` is what goes over the wire (compressed or not). A usual document is one
+        `parts` are what goes over the wire (compressed or not). A usual document is one
         piece; a large one is several, so that nobody holds it twice. Raises ValueError,
         with the first piece, for a queue name or an id that AMQP cannot carry.
         """
-        pieces = [self._method(publication.queue), *self._header(publication, len(body))]
-        if not body:
+        size = sum(map(len, parts))
+        pieces = [self._method(publication.queue), *self._header(publication, size)]
+        if size <= self._chunk:
+            if size:
+                pieces += (_FRAME.pack(FRAME_BODY, self._channel, size), *parts, FRAME_END_CHAR)
             yield b"".join(pieces)
-        for start in range(0, len(body), self._chunk):
-            part = body[start : start + self._chunk]
-            pieces += (_FRAME.pack(FRAME_BODY, self._channel, len(part)), part, FRAME_END_CHAR)
-            yield b"".join(pieces)
-            pieces = []
+            return
+        for body in parts:
+            for start in range(0, len(body), self._chunk):
+                part = body[start : start + self._chunk]
+                pieces += (_FRAME.pack(FRAME_BODY, self._channel, len(part)), part, FRAME_END_CHAR)
+                yield b"".join(pieces)
+                pieces = []
 
     def _method(self, queue: str) -> bytes:
         frame = self._methods.get(queue)

@@ -8,8 +8,8 @@ the sending, and the frames are ours.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
 
 from aiormq.abc import ChannelFrame
 from aiormq.channel import Channel
@@ -35,8 +35,10 @@ class Publisher:
         self._framer = framer
         self._loop = asyncio.get_running_loop()
         self._filled = asyncio.Event()
-        self._waiting: deque[tuple[Confirm, bytes, Iterator[bytes]]] = deque()
-        self._confirms = Confirms(settled)
+        # Taken out again by whoever gives up: it may be much that would be held here.
+        self._waiting: OrderedDict[str, tuple[Confirm, bytes, Iterator[bytes]]] = OrderedDict()
+        self._on_settled = settled
+        self._confirms = Confirms(self._settled)
         self._confirms.listen(channel)
         self._lost: ChannelLost | None = None
 
@@ -48,7 +50,7 @@ class Publisher:
         """
         return self._confirms.find(message_id)
 
-    def send(self, publication: Publication, body: bytes) -> Confirm:
+    def send(self, publication: Publication, parts: Sequence[bytes]) -> Confirm:
         """Queue one message, whose id must not be under way already.
 
         The result ends with the broker's ack, or raises Returned, Nacked or ChannelLost.
@@ -57,10 +59,10 @@ class Publisher:
         """
         if self._lost is not None:
             raise self._lost
-        frames = self._framer.frames(publication, body)
+        frames = self._framer.frames(publication, parts)
         first = next(frames)
         confirm = self._confirms.expect(publication.message_id)
-        self._waiting.append((confirm, first, frames))
+        self._waiting[confirm.message_id] = (confirm, first, frames)
         self._filled.set()
         return confirm
 
@@ -88,7 +90,7 @@ class Publisher:
         pieces: list[bytes] = []
         size = 0
         while self._waiting and size < _WRITE_SIZE:
-            confirm, first, rest = self._waiting.popleft()
+            _, (confirm, first, rest) = self._waiting.popitem(last=False)
             if confirm.done():
                 continue
             self._confirms.number(confirm)
@@ -117,3 +119,7 @@ class Publisher:
             ChannelFrame(payload=b"".join(pieces), should_close=False, drain_future=written)
         )
         await written
+
+    def _settled(self, message_id: str) -> None:
+        self._waiting.pop(message_id, None)
+        self._on_settled()

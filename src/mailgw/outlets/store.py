@@ -52,8 +52,11 @@ _INSERTS = tuple(
     (rows, _INTO + ", ".join(["(?, ?, ?, ?, ?, ?, ?)"] * rows)) for rows in (64, 16, 4, 1)
 )
 
+_INSERT_ZEROS = f"{_INTO}(?, ?, ?, ?, ?, ?, zeroblob(?))"
+
 _LARGE = 256 * 1024  # octets
 
+_Value = str | int | bytes | None
 _Failure = Unavailable | Undeliverable
 # What else is to be done to the file, within a transaction that is already open.
 Change = Callable[[sqlite3.Connection], None]
@@ -63,6 +66,15 @@ class _Transaction(NamedTuple):
     documents: Sequence[Publication]
     change: Change | None
     safe: asyncio.Future[None]
+
+
+class _Wish:
+    """A transaction in the inbox. Whoever gives up takes it out again, with all it holds."""
+
+    __slots__ = ("transaction",)
+
+    def __init__(self, transaction: _Transaction) -> None:
+        self.transaction: _Transaction | None = transaction
 
 
 class NoRoom(StoreError):
@@ -85,17 +97,31 @@ def explain(error: Exception) -> _Failure:
 
 
 def _insert(connection: sqlite3.Connection, documents: Sequence[Publication]) -> None:
+    if any(p.size > _LARGE for p in documents):
+        for p in documents:
+            _insert_alone(connection, p)
+        return
     start = 0
-    # SQLite copies what a statement binds: one at a time where that is much.
-    large = any(p.size > _LARGE for p in documents)
-    for rows, statement in _INSERTS[-1:] if large else _INSERTS:
+    for rows, statement in _INSERTS:
         while len(documents) - start >= rows:
-            values: list[str | int | bytes | None] = []
+            values: list[_Value] = []
             for p in documents[start : start + rows]:
-                values += (p.queue, p.message_id, p.transaction_id, p.dedupe)
-                values += (p.received.isoformat(), p.priority, p.body)
+                values += (*_described(p), p.body)
             connection.execute(statement, values)
             start += rows
+
+
+def _insert_alone(connection: sqlite3.Connection, p: Publication) -> None:
+    """One document, part by part: of what a statement binds SQLite makes two copies."""
+    row = connection.execute(_INSERT_ZEROS, (*_described(p), p.size)).lastrowid or 0
+    with connection.blobopen("document", "body", row) as blob:
+        for part in p.parts:
+            blob.write(part)
+
+
+def _described(p: Publication) -> tuple[_Value, ...]:
+    received = p.received.isoformat()
+    return (p.queue, p.message_id, p.transaction_id, p.dedupe, received, p.priority)
 
 
 def _signal(done: asyncio.Future[None]) -> _Transaction:
@@ -120,8 +146,7 @@ class _Writer:
 
     def __init__(self, path: Path, most: int | None) -> None:
         self._path = path
-        self._most = most
-        self.bounded = most is not None
+        self.most = most
         self._connection: sqlite3.Connection | None = None
         self._file: os.stat_result | None = None
         self.refusal: tuple[Reply, float] | None = None
@@ -174,16 +199,16 @@ class _Writer:
             if fits:
                 documents += transaction.documents
         _insert(connection, documents)
-        if self._most is not None:
-            nearly = self._most - self._most // _LAST_PART
+        if self.most is not None:
+            nearly = self.most - self.most // _LAST_PART
             self.full = used_octets(connection) >= nearly
         connection.execute("COMMIT")
         return fitting
 
     def _fitting(self, connection: sqlite3.Connection, group: Sequence[_Transaction]) -> list[bool]:
-        if self._most is None:
+        if self.most is None:
             return [True] * len(group)
-        room = self._most - used_octets(connection)
+        room = self.most - used_octets(connection)
         fitting = []
         for transaction in group:
             size = sum(each.size for each in transaction.documents)
@@ -226,7 +251,7 @@ class Store:
     def __init__(self, path: Path, most: int | None = None) -> None:
         self.path = path
         self._writer = _Writer(path, most)
-        self._inbox: SimpleQueue[_Transaction | None] = SimpleQueue()
+        self._inbox: SimpleQueue[_Wish | None] = SimpleQueue()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._ended: asyncio.Future[None] | None = None
@@ -257,6 +282,10 @@ class Store:
         """
         await self._do(publications, None)
 
+    @property
+    def largest(self) -> int | None:
+        return self._writer.most
+
     async def change(self, act: Change) -> None:
         """Do something else to the file in the next commit, and wait until that is done.
 
@@ -281,16 +310,22 @@ class Store:
     def look(self) -> None:
         """Find out whether there is room, within a moment; not more often than is useful."""
         now = time.monotonic()
-        if self._loop is not None and self._writer.bounded and now >= self._next_look:
+        if self._loop is not None and self._writer.most is not None and now >= self._next_look:
             self._next_look = now + _REFUSE_FOR
-            self._inbox.put(_Transaction((), None, self._loop.create_future()))
+            self._inbox.put(_Wish(_Transaction((), None, self._loop.create_future())))
 
     async def _do(self, documents: Sequence[Publication], change: Change | None) -> None:
         if self._loop is None:
             raise Unavailable("the queue store is not open")
         safe = self._loop.create_future()
-        self._inbox.put(_Transaction(documents, change, safe))
-        await safe
+        wish = _Wish(_Transaction(documents, change, safe))
+        self._inbox.put(wish)
+        try:
+            await safe
+        except asyncio.CancelledError:
+            # On a disk that hangs there may be more and more of them.
+            wish.transaction = None
+            raise
 
     async def close(self) -> None:
         """Commit what was published so far and let go of the file."""
@@ -323,6 +358,7 @@ class Store:
                 group, last = self._take()
                 if group:
                     loop.call_soon_threadsafe(_settle, group, self._writer.commit(group))
+                del group  # it may be long until there is another
             self._writer.close()
             loop.call_soon_threadsafe(_settle, [_signal(ended)], [None])
 
@@ -330,15 +366,15 @@ class Store:
         """Wait for a transaction and take all that is there; True when it is the end."""
         group: list[_Transaction] = []
         octets = 0
-        transaction = self._inbox.get()
-        while transaction is not None:
-            group.append(transaction)
-            for publication in transaction.documents:
-                octets += publication.size
+        wish = self._inbox.get()
+        while wish is not None:
+            if (transaction := wish.transaction) is not None:
+                group.append(transaction)
+                octets += sum(publication.size for publication in transaction.documents)
             if len(group) == _GROUP_TRANSACTIONS or octets > _GROUP_OCTETS:
                 return group, False
             try:
-                transaction = self._inbox.get_nowait()
+                wish = self._inbox.get_nowait()
             except Empty:
                 return group, False
         return group, True

@@ -155,6 +155,10 @@ class WaitingRoom:
         clock = asyncio.create_task(self._end_late_ones(), name="waiting room's clock")
         self._watch = _Watch(task, clock, wake)
 
+    @property
+    def largest(self) -> int | None:
+        return self._broker.largest
+
     def trouble(self) -> Reply | None:
         """The broker's where it would be asked, the store's where mail goes there."""
         if self._shared.something_waits:
