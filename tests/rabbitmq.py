@@ -31,9 +31,13 @@ MAX_MESSAGE = 16 * 1024 * 1024
 
 
 class RabbitMQ:
-    """One node. `start` may be called again after `stop` and `kill`: the data stay."""
+    """One node. `start` may be called again after `stop` and `kill`: the data stay.
 
-    def __init__(self) -> None:
+    `max_message` is the largest message that it takes, in octets.
+    """
+
+    def __init__(self, *, max_message: int = MAX_MESSAGE) -> None:
+        self._max_message = max_message
         self._scripts = _scripts()
         # Short and in no home: an Erlang cookie is looked for in $HOME.
         self.folder = Path(tempfile.mkdtemp(prefix="mailgw-rabbitmq-"))
@@ -199,7 +203,7 @@ class RabbitMQ:
                     f"ssl_options.keyfile = {self.folder}/key.pem",
                     "ssl_options.verify = verify_none",
                     "ssl_options.fail_if_no_peer_cert = false",
-                    f"max_message_size = {MAX_MESSAGE}",
+                    f"max_message_size = {self._max_message}",
                     "disk_free_limit.absolute = 1MB",
                     "log.file.level = info",
                     "",

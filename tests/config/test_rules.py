@@ -348,6 +348,36 @@ def test_a_queue_that_outages_are_stored_in_is_used() -> None:
     assert not [line for line in found(Severity.NOTE, texts) if line.startswith("queue-store")]
 
 
+@pytest.mark.parametrize(
+    ("texts", "severity"),
+    [
+        ({}, Severity.NOTE),
+        ({"smtp-maxsize": "16MiB"}, None),
+        ({"rabbitmq-max-message-size": "150MB"}, None),
+        ({"rabbitmq-max-message-size": "50MB"}, Severity.WARNING),
+        ({"rabbitmq-encoding": "gzip"}, None),
+        ({"rabbitmq-address": "", "queue-store": "queue.sqlite"}, None),
+        ({"storage-above": "10MB"}, None),
+        ({"storage-above": "20MB"}, Severity.NOTE),
+        ({"storage-policy": "in"}, None),
+    ],
+)
+def test_mail_that_the_broker_does_not_take_is_told_beforehand(
+    texts: dict[str, str], severity: Severity | None
+) -> None:
+    texts = BROKER | {"smtp-maxsize": "100MB"} | texts
+    if any("storage" in key for key in texts):
+        texts["storage-address"] = "dir:///tmp/bodies"
+
+    told = [
+        each
+        for each in (Severity.NOTE, Severity.WARNING)
+        if any("larger mail is refused" in line for line in found(each, texts))
+    ]
+
+    assert told == ([] if severity is None else [severity])
+
+
 def test_an_outage_without_a_broker_is_noted_as_none() -> None:
     notes = found(Severity.NOTE, QUIET | {"rabbitmq-outage": "store"})
 

@@ -258,10 +258,10 @@ async def test_a_broker_that_stands_still_is_told_in_time(broker: RabbitMQ) -> N
     [
         ((3, 13, 7), 100 * MB, "", "ok", "134.2MB by default, enough"),
         ((3, 13, 7), 120 * MB, "", "warning", "smtp-maxsize: 100MB"),
-        ((4, 1, 0), 100 * MB, "", "warning", "16.8MB by default, and smtp-maxsize 100MB makes"),
+        ((4, 1, 0), 100 * MB, "", "warning", "16.8MB by default, and mail of 100MB makes"),
         ((4, 1, 0), 100 * MB, "", "warning", "max_message_size = 133398869"),
-        ((4, 1, 0), 500 * MB, "", "warning", "(smtp-maxsize: 12MB)"),
-        ((4, 1, 0), 12 * MB, "", "ok", "enough for smtp-maxsize 12MB"),
+        ((4, 1, 0), 500 * MB, "", "warning", "(storage-above, or smtp-maxsize: 12MB)"),
+        ((4, 1, 0), 12 * MB, "", "ok", "enough for mail of 12MB"),
         ((4, 1, 0), 16 * MB, "", "warning", "smtp-maxsize: 12MB"),
         ((4, 1, 0), 16 * MB, "gzip", "ok", "enough"),
     ],

@@ -39,7 +39,7 @@ def test_a_machine_with_enough_of_everything_is_all_right(machine: Machine) -> N
         ({"clients": 1000}, {}, "warning open files: a process here may have 1024 of them"),
         ({"clients": None}, {}, "note open files: "),
         ({"clients": None}, {"files": 2**62}, "ok open files: a process here may have any"),
-        ({"maxsize": 2 * GB}, {}, "warning memory: 8GB here; one mail of smtp-maxsize takes"),
+        ({"maxsize": 2 * GB}, {}, "warning memory: 8GB here; mail of smtp-maxsize takes"),
         ({"spool_memory": 100 * MB}, {}, "warning memory: 8GB here; 100 clients with spool-"),
         ({}, {"free": 5 * MB}, "error temporary files: 5MB are free"),
         ({}, {"free": 50 * MB}, "warning temporary files: 50MB are free"),

@@ -40,6 +40,14 @@ def gate(locals_: LocalAddresses) -> Gate:
     return Gate("mx.ours.test", locals_, max_recipients=100, trouble=lambda: None)
 
 
+def test_what_is_announced_and_nobody_would_take_is_refused_before_it_is_sent(gate: Gate) -> None:
+    limited = replace(gate, largest=lambda: 1000)
+
+    assert limited.sender(STRANGER, MailFrom(BOB, size=1001)) == reply.TOO_BIG
+    assert limited.sender(STRANGER, MailFrom(BOB, size=1000)) == reply.SENDER_OK
+    assert gate.sender(STRANGER, MailFrom(BOB, size=10**12)) == reply.SENDER_OK
+
+
 def test_everybody_gets_a_banner_with_our_name(gate: Gate) -> None:
     assert gate.connected(STRANGER).wire == b"220 mx.ours.test ESMTP mailgw\r\n"
     assert gate.hello(STRANGER).positive

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import socket
 import time
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from dataclasses import replace
 
@@ -114,6 +116,36 @@ async def test_a_frozen_broker_costs_no_more_than_the_deadline(broker: RabbitMQ)
 
     # Of those given up on, no more than the throttle let through may be there.
     assert len(await take(broker, ours.inbox)) <= 5 + 1
+
+
+async def test_what_is_given_up_while_the_broker_stands_still_is_not_kept(
+    broker: RabbitMQ,
+) -> None:
+    # Each may be a large mail, and before the heartbeat fails there may come many.
+    class Parts(list[bytes]):
+        """Parts that tell whether anybody has them."""
+
+    ours = settings(broker)
+    held = []
+    async with opened(Amqp(ours, confirm_timeout=1)) as outlet:
+        broker.freeze()
+        try:
+            for _ in range(8):
+                parts = Parts([bytes(8_000_000)])
+                held.append(weakref.ref(parts))
+                publish = outlet.publish([document(ours.inbox)._replace(parts=parts)])
+                del parts
+                waiting = asyncio.create_task(publish)
+                await asyncio.wait([waiting], timeout=0.1)
+                waiting.cancel()
+                await asyncio.wait([waiting])
+            del publish, waiting
+            gc.collect()
+            # The one that is half written has to be written to its end.
+            assert sum(each() is not None for each in held) <= 1
+        finally:
+            broker.thaw()
+        await outlet.publish([document(ours.inbox)])
 
 
 async def test_close_does_not_wait_for_a_broker_that_stands_still(broker: RabbitMQ) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import resource
 import sqlite3
+import threading
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import closing
 from datetime import UTC, datetime
@@ -125,6 +128,39 @@ async def test_a_cancelled_publish_leaves_the_others_of_its_group_alone(
     assert outcome[1::2] == [None] * 20
     assert all(isinstance(failure, asyncio.CancelledError) for failure in outcome[::2])
     assert {b"%d" % n for n in range(1, 40, 2)} <= set(bodies(path))
+
+
+async def test_what_is_given_up_before_its_turn_is_neither_kept_nor_committed(
+    store: Store, path: Path
+) -> None:
+    # On a disk that hangs there would be more and more of it.
+    class Parts(list[bytes]):
+        """Parts that tell whether anybody has them."""
+
+    begun, go_on = threading.Event(), threading.Event()
+
+    def hang(_: sqlite3.Connection) -> None:
+        begun.set()
+        assert go_on.wait(20)
+
+    hanging = asyncio.create_task(store.change(hang))
+    await eventually(begun.is_set, "the disk hangs")
+    parts = Parts([b"given up"])
+    held = weakref.ref(parts)
+    waiting = asyncio.create_task(store.publish([publication("1")._replace(parts=parts)]))
+    del parts
+    await eventually(lambda: not store._inbox.empty(), "it waits for its turn")
+
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    del waiting
+
+    gc.collect()
+    assert held() is None
+    go_on.set()
+    await hanging
+    await store.publish([publication("2", b"the next")])
+    assert bodies(path) == [b"the next"]
 
 
 async def test_close_commits_what_was_handed_over(path: Path) -> None:

@@ -40,7 +40,7 @@ def judge(
             subject, f"{each.product} {version} takes the login, virtual host {each.vhost} ({way})"
         )
         yield from _alarm(subject, each)
-        yield _largest(subject, each, maxsize, zipped=settings.encoding == "gzip")
+        yield _largest(subject, each, maxsize, settings)
     if reached:
         yield from _exchange(reached[0], settings)
         for queue in reached[0].queues:
@@ -56,19 +56,22 @@ def _alarm(subject: str, seen: BrokerSeen) -> Iterator[Observation]:
         )
 
 
-def _largest(subject: str, seen: BrokerSeen, maxsize: int, *, zipped: bool) -> Observation:
+def _largest(subject: str, seen: BrokerSeen, maxsize: int, settings: BrokerSettings) -> Observation:
     # JSON carries 8-bit mail in base64.
-    needed = maxsize + _AROUND if zipped else maxsize * 4 // 3 + _AROUND
-    taken = f"takes messages up to {size(seen.limit)} by default"
-    if needed <= seen.limit:
-        return ok(subject, f"{taken}, enough for smtp-maxsize {size(maxsize)}")
-    fits = size((seen.limit - _AROUND) * 3 // 4 // 10**6 * 10**6)
-    raise_it = f"max_message_size = {needed} in its rabbitmq.conf, or "
+    needed = maxsize + _AROUND if settings.encoding == "gzip" else maxsize * 4 // 3 + _AROUND
+    limit = settings.max_message or seen.limit
+    why = "as rabbitmq-max-message-size says" if settings.max_message else "by default"
+    taken = f"takes messages up to {size(limit)} {why}"
+    if needed <= limit:
+        return ok(subject, f"{taken}, enough for mail of {size(maxsize)}")
+    fits = size((limit - _AROUND) * 3 // 4 // 10**6 * 10**6)
+    raised = f"max_message_size = {needed} in its rabbitmq.conf"
+    raise_it = f"{raised} and rabbitmq-max-message-size: {needed}, or "
     return warning(
         subject,
-        f"{taken}, and smtp-maxsize {size(maxsize)} makes documents up to {size(needed)}: larger "
+        f"{taken}, and mail of {size(maxsize)} makes documents up to {size(needed)}: larger "
         "ones are refused after the final dot",
-        f"{raise_it if needed <= _HIGHEST_LIMIT else ''}smtp-maxsize: {fits}",
+        f"{raise_it if needed <= _HIGHEST_LIMIT else ''}storage-above, or smtp-maxsize: {fits}",
     )
 
 

@@ -74,7 +74,9 @@ def _outlet(settings: Settings) -> Iterator[Look]:
         # Imported here: who has no broker need not have its library loaded.
         from mailgw.doctor.broker import look_at_broker
 
-        yield Look("broker", lambda: look_at_broker(settings.broker, maxsize))
+        # What is larger goes to storage-address.
+        staying = settings.storage.largest_staying(maxsize)
+        yield Look("broker", lambda: look_at_broker(settings.broker, staying))
     elif (path := store.queue_store) is not None:
         user = settings.process.user
         yield Look("queue-store", _aside(lambda: look_at_store(path, maxsize, user)))

@@ -19,8 +19,8 @@ from mailgw.doctor.observation import Observation, error, note, ok, size, warnin
 _OWN_FILES = 64
 # Of a client: its socket, and the file that a large message waits in.
 _FILES_A_CLIENT = 2
-# A message while its documents are made: as it came, as JSON, as frames to the broker.
-_COPIES = 4
+# What large mail takes in each worker, in mails of the largest size (see mail/budget.py).
+_COPIES = 3
 # Of the largest mails, that should have room where they wait.
 _MAILS = 10
 # What a listener asks the kernel for.
@@ -137,7 +137,7 @@ def _memories(load: Load, machine: Machine) -> Iterator[Observation]:
     if load.maxsize * _COPIES > machine.memory // 2:
         yield warning(
             "memory",
-            f"{seen}; one mail of smtp-maxsize takes up to {size(load.maxsize * _COPIES)}",
+            f"{seen}; mail of smtp-maxsize takes up to {size(load.maxsize * _COPIES)}",
             f"smtp-maxsize: {size(machine.memory // 2 // _COPIES)}",
         )
     elif load.clients is not None and load.clients * load.spool_memory > machine.memory // 2:
@@ -149,7 +149,7 @@ def _memories(load: Load, machine: Machine) -> Iterator[Observation]:
             "less spool-memory, or fewer smtp-connections",
         )
     else:
-        yield ok("memory", f"{seen}; a mail of smtp-maxsize takes {size(load.maxsize * _COPIES)}")
+        yield ok("memory", f"{seen}; mail of smtp-maxsize takes {size(load.maxsize * _COPIES)}")
 
 
 def _temporary(load: Load, machine: Machine) -> Observation:

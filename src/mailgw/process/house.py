@@ -72,7 +72,8 @@ def output_of(settings: Settings) -> Output:
         from mailgw.outlets.amqp import Amqp
         from mailgw.outlets.waiting_room import WaitingRoom
 
-        broker = Amqp(settings.broker, confirm_timeout=deadline)
+        largest = settings.broker.max_message
+        broker = Amqp(settings.broker, confirm_timeout=deadline, max_message=largest)
         if settings.store.outage == "store" and path is not None:
             return WaitingRoom(broker, Store(path, settings.store.store_max), deadline=deadline)
         return broker
@@ -107,9 +108,10 @@ def house_of(
     examination = _examination(settings, hostname, resolver, witness)
     # Where somebody looks on, or mail is dropped, nothing is to stay behind.
     kept = witness is None and settings.store.output == "queue"
-    budget = _budget(settings)
+    maxsize = settings.smtp.maxsize
+    budget = _budget(settings.storage.largest_staying(maxsize))
     # With a budget of its own: who has a share of the other may want one of this.
-    bodies = bodies_of(settings.storage, _budget(settings)) if kept else None
+    bodies = bodies_of(settings.storage, _budget(maxsize)) if kept else None
     rules = Rules(
         hostname=hostname,
         max_size=settings.smtp.maxsize,
@@ -308,9 +310,9 @@ def _intake(
     ).message
 
 
-def _budget(settings: Settings) -> Budget:
-    """Room for one mail of the largest size, or for some smaller ones."""
-    return Budget(max(LEAST, settings.smtp.maxsize))
+def _budget(largest: int) -> Budget:
+    """Room for one mail of that size, or for some smaller ones."""
+    return Budget(max(LEAST, largest))
 
 
 def _report_reader() -> ReadReport:

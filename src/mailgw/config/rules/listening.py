@@ -76,15 +76,23 @@ def mail_in_clear(written: Written) -> Iterator[Remark]:
 
 
 def sizes_are_sensible(written: Written) -> Iterator[Remark]:
-    maxsize = written.settings.smtp.maxsize
+    maxsize, broker = written.settings.smtp.maxsize, written.settings.broker
     if maxsize < _SMALLEST_MAXSIZE:
         yield warning("RFC 5321 wants 64 KiB at least (try 64KiB)", "smtp-maxsize")
-    elif maxsize > _RABBITMQ_TAKES and written.settings.broker.address:
-        yield note(
-            "RabbitMQ 4 takes 16 MiB unless its max_message_size is raised; larger mail would "
-            "be refused after it was received",
+        return
+    staying, taken = written.settings.storage.largest_staying(maxsize), broker.max_message
+    if staying > (taken or _RABBITMQ_TAKES) and broker.address and not broker.encoding:
+        remark, most = (
+            (note, "16 MiB by default") if taken is None else (warning, f"{taken} octets")
+        )
+        yield remark(
+            f"the broker takes {most}, and larger mail is refused (try storage-address with "
+            "storage-above: 10MB, or raise its max_message_size and rabbitmq-max-message-size)",
             "smtp-maxsize",
             "rabbitmq-address",
+            "rabbitmq-max-message-size",
+            "storage-address",
+            "storage-above",
         )
 
 

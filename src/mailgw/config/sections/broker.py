@@ -6,7 +6,15 @@ from typing import Literal
 
 from mailgw.config.declare import key, section
 from mailgw.config.urls import brokers, mask_brokers
-from mailgw.config.values import named_queue, optional, queue, truth, whole, word
+from mailgw.config.values import (
+    named_queue,
+    optional,
+    queue,
+    size_of_at_least,
+    truth,
+    whole,
+    word,
+)
 
 
 @section("broker")
@@ -130,6 +138,14 @@ class BrokerSettings:
         doc="Type of the queues we declare. A queue that exists is used as it is.",
         differs="safer here, quorum: replicated over the broker's nodes; classic is what MailerQ "
         "declares",
+    )
+    max_message: int | None = key(
+        "rabbitmq-max-message-size",
+        optional(size_of_at_least(65_536)),
+        default="",
+        doc="The broker's max_message_size, where it was changed: it cannot be asked for. Mail "
+        "whose document would be larger is refused with 552. Empty: 16 MiB, and 128 MiB before "
+        "RabbitMQ 4.",
     )
     throttle: int = key(
         "rabbitmq-throttle",

@@ -56,3 +56,11 @@ class StorageSettings:
         doc="How long storing the bodies of a mail may take; then the client is asked to come "
         "again.",
     )
+
+    def largest_staying(self, maxsize: int) -> int:
+        """Octets of the largest body that travels in its document, of those up to `maxsize`."""
+        if self.address is None:
+            return maxsize
+        if self.policy in ("in", "all"):
+            return 0
+        return maxsize if self.above is None else min(maxsize, self.above)
