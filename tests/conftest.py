@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import trustme
+from hypothesis import HealthCheck, settings
 
 from gateway import Certificate
 from parts import needs
@@ -16,6 +17,12 @@ from rabbitmq import RabbitMQ
 from s3server import S3
 from spamd import Spamd
 from tables import Table, sqlite_table
+
+# How long an example takes says more about what else the machine does than about us.
+settings.register_profile(
+    "mailgw", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("mailgw")
 
 
 @pytest.fixture(autouse=True)
