@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from pathlib import Path
@@ -17,6 +16,7 @@ from pathlib import Path
 import pg8000.dbapi
 import trustme
 
+from ports import KeptPort
 from rabbitmq import wait_until
 
 PASSWORD = "p@ss/w0rd"
@@ -30,8 +30,8 @@ class PostgreSQL:
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="mailgw-postgres-"))
         self._data = self.folder / "data"
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port: int = free.getsockname()[1]
+        self._kept = KeptPort()
+        self.port = self._kept.number
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -83,6 +83,7 @@ class PostgreSQL:
             # setpriv became the server: this is its pid. SIGINT: do not wait for clients.
             self._process.send_signal(signal.SIGINT)
             self._process.wait(30)
+        self._kept.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _certify(self) -> None:

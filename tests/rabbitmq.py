@@ -23,6 +23,8 @@ from pathlib import Path
 
 import trustme
 
+from ports import KeptPort
+
 _START_LIMIT = 90.0
 # What a deployment's nodes are configured with.
 _DEPLOYED = Path(__file__).parent.parent / "deploy/rabbitmq.conf"
@@ -42,7 +44,10 @@ class RabbitMQ:
         # Short and in no home: an Erlang cookie is looked for in $HOME.
         self.folder = Path(tempfile.mkdtemp(prefix="mailgw-rabbitmq-"))
         self.name = f"mailgw-{uuid.uuid4().hex[:8]}@localhost"
-        self.port, self.tls_port, self._dist_port, self._epmd_port = _free_ports(4)
+        self._ports = [KeptPort() for _ in range(4)]
+        self.port, self.tls_port, self._dist_port, self._epmd_port = (
+            each.number for each in self._ports
+        )
         self.certificate_authority = self.folder / "ca.pem"
         self._epmd: subprocess.Popen[bytes] | None = None
         self._node: subprocess.Popen[bytes] | None = None
@@ -119,6 +124,8 @@ class RabbitMQ:
             self._epmd.terminate()
             self._epmd.wait(10)
             self._epmd = None
+        for port in self._ports:
+            port.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def ctl(self, *arguments: str) -> str:
@@ -246,14 +253,6 @@ def _program(name: str) -> str:
     if found is None:
         raise RuntimeError(f"{name} is not installed (Debian: apt-get install erlang-base)")
     return found
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
 
 
 def _listens(port: int) -> bool:

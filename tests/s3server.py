@@ -10,7 +10,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import tempfile
 import urllib.parse
@@ -18,6 +17,7 @@ import urllib.request
 import uuid
 from pathlib import Path
 
+from ports import KeptPort
 from rabbitmq import wait_until
 
 PROGRAM = Path(__file__).parents[1] / ".cache" / "s3-server" / "bin" / "moto_server"
@@ -28,8 +28,8 @@ class S3:
     """One server at `endpoint`, and a login that it takes."""
 
     def __init__(self) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port: int = free.getsockname()[1]
+        self._kept = KeptPort()
+        self.port = self._kept.number
         self.endpoint = f"http://127.0.0.1:{self.port}"
         self.access_key = self.secret_key = ""
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as we
@@ -76,6 +76,7 @@ class S3:
         if self._process is not None:
             self._process.kill()
             self._process.wait(30)
+        self._kept.close()
         self._log.close()
 
     def _answers(self) -> bool:

@@ -16,6 +16,7 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
+from ports import KeptPort
 from rabbitmq import wait_until
 
 # What the rules for text, header fields and MIME parts are evaluated by.
@@ -28,8 +29,8 @@ class Spamd:
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="mailgw-spamd-"))
         self.path = self.folder / "socket"
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port: int = free.getsockname()[1]
+        self._kept = KeptPort()
+        self.port = self._kept.number
         self._log = self.folder / "log"
         self._process: subprocess.Popen[bytes] | None = None
         rules, home = self.folder / "rules", self.folder / "home"
@@ -88,6 +89,7 @@ class Spamd:
     def close(self) -> None:
         """End it and remove the folder."""
         self.kill()
+        self._kept.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _answers(self) -> bool:

@@ -6,13 +6,13 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import ssl
 import stat
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,7 @@ import pytest
 from client import Client
 from gateway import ENVIRONMENT, Certificate, Gateway, running
 from mailgw.process.privileges import CannotBecome, become
+from ports import KeptPort
 from rabbitmq import wait_until
 
 ROOT = os.geteuid() == 0
@@ -90,15 +91,11 @@ def ids(pid: int) -> set[str]:
     return set(line.split()[1:])
 
 
-def port_of_root() -> int:
-    """A port below 1024 that is free."""
-    for port in range(1023, 600, -1):
-        with socket.socket() as sock:
-            try:
-                sock.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
+def port_of_root() -> KeptPort:
+    """A port below 1024 that is free; nobody who asks as we do gets it meanwhile."""
+    for number in range(1023, 600, -1):
+        with suppress(OSError):
+            return KeptPort(number)
     raise AssertionError("all ports below 1024 are taken")
 
 
@@ -110,7 +107,6 @@ def test_ports_of_root_are_opened_and_everything_else_is_done_by_the_user(
         with pytest.raises(RuntimeError, match=f"user: only root can become {NOBODY}"):
             Gateway(open_folder, keys).start()
         return
-    port = port_of_root()
     # Only root reads the key: at the start that is enough, for a worker that comes later too.
     for file in (certificate.chain, certificate.key):
         shutil.copy(file, open_folder)
@@ -118,22 +114,24 @@ def test_ports_of_root_are_opened_and_everything_else_is_done_by_the_user(
     os.chown(key, 0, 0)
     key.chmod(0o600)
     keys |= {
-        "smtp-port": port,
         "smtp-certificate": open_folder / certificate.chain.name,
         "smtp-key": key,
         "received-log-file": open_folder / "received.log",
         "storage-address": f"dir://{open_folder}/bodies",
         "storage-policy": "in",
     }
-    with running(open_folder, keys) as server:
+    with (
+        closing(port_of_root()) as port,
+        running(open_folder, keys | {"smtp-port": port.number}) as server,
+    ):
         assert server.process is not None
-        assert server.port == port
+        assert server.port == port.number
         nobody = str(pwd.getpwnam(NOBODY).pw_uid)
         [worker] = server.workers()
         assert ids(server.process.pid) == ids(worker) == {nobody}
         os.kill(worker, signal.SIGKILL)
         server.saw("worker.ready", 2)
-        with Client(port) as client:
+        with Client(port.number) as client:
             client.hello()
             client.starttls(certificate.authority)
             assert isinstance(client.socket, ssl.SSLSocket)
