@@ -247,6 +247,21 @@ def take(broker: RabbitMQ, queue: str, vhost: str = "") -> list[AbstractIncoming
     return asyncio.run(read())
 
 
+def delete(broker: RabbitMQ, queue: str, vhost: str) -> None:
+    """Delete a queue with all that is in it, as the administrator, and at once.
+
+    rabbitmqctl takes seconds to start on a busy machine. Where publishes are held meanwhile,
+    their connection would end for want of a heartbeat, and a new one declares the queue anew.
+    """
+
+    async def act() -> None:
+        connection = await aio_pika.connect(broker.url + vhost)
+        async with connection:
+            await (await connection.channel()).queue_delete(queue)
+
+    asyncio.run(act())
+
+
 @contextmanager
 def on_their_way(scene: Scene, link: Link, trial: Trial, ledger: Ledger) -> Iterator[None]:
     """In the block publishes wait on the line, and the queue holds nothing that was promised.

@@ -6,7 +6,19 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from link import Link
-from scene import EXCHANGE, PASSWORD, USER, VHOST, Scene, Trial, allow, fault, on_their_way, send
+from scene import (
+    EXCHANGE,
+    PASSWORD,
+    USER,
+    VHOST,
+    Scene,
+    Trial,
+    allow,
+    delete,
+    fault,
+    on_their_way,
+    send,
+)
 
 from parts import needs
 from rabbitmq import RabbitMQ
@@ -62,13 +74,13 @@ def trial_without_row() -> Trial:
 @fault(
     "F3",
     "inbox queue deleted",
-    "delete_queue while publishes are on their way: returned",
+    "deleted while publishes are on their way: returned",
     store=True,
 )
 def test_a_deleted_queue(scene: Scene, mortal: RabbitMQ, link: Link, trial: Trial) -> None:
     with trial.load(scene) as ledger:
         with on_their_way(scene, link, trial, ledger):
-            mortal.ctl("delete_queue", "-p", VHOST, scene.queue)
+            delete(mortal, scene.queue, VHOST)
         scene.troubles(ledger, "451 4.3.5")
         ledger.more()
     trial.verdict(scene, ledger)
