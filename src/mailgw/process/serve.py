@@ -21,6 +21,7 @@ from mailgw.process.activation import handed_over, matched
 from mailgw.process.channel import Channel
 from mailgw.process.crew import Crew
 from mailgw.process.daemon import Verdict, in_background, quiet
+from mailgw.process.left_behind import tell_what_is_left_behind
 from mailgw.process.lock import Lock, Locked
 from mailgw.process.machine import ready_for_load
 from mailgw.process.notify import Notifier
@@ -139,6 +140,7 @@ def _serve(
             )
             if verdict is not None:
                 verdict.ready()
+            tell_what_is_left_behind(settings)
 
         return Supervisor(
             Crew(settings.listen.threads, serve_clients, let_go, common.clear),
