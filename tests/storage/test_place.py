@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import resource
 import stat
@@ -82,6 +83,26 @@ async def test_a_large_body_does_not_hold_the_loop(place: Place) -> None:
 
     assert held < 50
     assert await place.size("mail/large") == len(body)
+
+
+async def test_what_cannot_be_read_to_its_end_is_not_there_at_all(place: Place) -> None:
+    # The spool is on a disk, too.
+    def pieces() -> Iterator[bytes]:
+        yield b"the beginning"
+        raise OSError(errno.EIO, "Input/output error")
+
+    with pytest.raises(StorageError):
+        await place.put("mail/day/one", pieces())
+
+    assert await place.size("mail/day/one") is None
+
+
+async def test_an_object_may_come_in_many_pieces_or_none(place: Place) -> None:
+    await place.put("mail/day/many", (b"%d," % number for number in range(10_000)))
+    await place.put("mail/day/none", ())
+
+    assert (await whole(place, "mail/day/many")).endswith(b"9998,9999,")
+    assert await whole(place, "mail/day/none") == b""
 
 
 # --- a folder -----------------------------------------------------------------------

@@ -11,7 +11,7 @@ import asyncio
 import time
 import zlib
 from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 
 from mailgw.config.sections.storage import StorageSettings
@@ -110,9 +110,11 @@ class Bodies:
         writing: asyncio.Task[None] | None = None
         safe = False
         try:
-            async with asyncio.timeout(self._timeout):
-                await self._writers.acquire()
-                writing = self._begin(self._write(bodies))
+            async with asyncio.timeout(self._timeout), AsyncExitStack() as turn:
+                # In this order: whoever waits for memory keeps no writer from the others.
+                await turn.enter_async_context(self._budget.share(self._held(bodies)))
+                await turn.enter_async_context(self._writers)
+                writing = self._begin(self._write(bodies, turn.pop_all()))
                 # A write that is under way is not broken off: what became of it would be
                 # known to nobody.
                 await asyncio.shield(writing)
@@ -157,19 +159,19 @@ class Bodies:
             return None
         return new_key(message.transaction_id, message.received, compressed=self._compress)
 
-    async def _write(self, bodies: Mapping[str, Octets]) -> None:
-        try:
+    def _held(self, bodies: Mapping[str, Octets]) -> int:
+        """The octets that are in memory while they are written, one after the other."""
+        return max(map(len, bodies.values()), default=0) if self._place.holds_whole else 0
+
+    async def _write(self, bodies: Mapping[str, Octets], turn: AsyncExitStack) -> None:
+        async with turn:
             for key in bodies:
                 await self._place.put(mark(WRITING, key), ())
             for key, content in bodies.items():
-                held = len(content) if self._place.holds_whole else 0
-                async with self._budget.share(held):
-                    body = pieces(content)
-                    await self._place.put(key, _compressed(body) if is_compressed(key) else body)
+                body = pieces(content)
+                await self._place.put(key, _compressed(body) if is_compressed(key) else body)
             for key in bodies:
                 await self._place.put(mark(PUBLISHING, key), ())
-        finally:
-            self._writers.release()
 
     async def _undo(self, writing: asyncio.Task[None], keys: Collection[str]) -> None:
         """Remove what a write that nobody waits for any more has made, once it has ended."""

@@ -6,8 +6,9 @@
 
 Nothing in them comes from a client, and who was told a transaction's name cannot guess
 the rest. A day is a folder, which is what rules for the life of objects go by. Both marks
-go when the document is safe, `writing` first. So a body with the mark `writing` alone is
-in no document, and one with `publishing` may be in one.
+go when the document is safe, `writing` first, and where there is none, `publishing` first.
+So a body with the mark `writing` alone is in no document, one with `publishing` alone is in
+one, and one with both may be in one.
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
 """Bodies that no document names, found by their marks and removed.
 
-Law: only what is older than any mail can be under way is looked at, and only what has the
-mark of writing alone is surely in no document. What was on its way to the queue when a
-gateway died may be in one: it stays, is told, and goes when somebody says so.
+Laws: only what is older than any mail can be under way is looked at. What has the mark of
+writing alone is surely in no document, and what has that of publishing alone surely is in
+one, because it is taken off first where the document is safe. What has both was on its way
+to the queue when a gateway died and may be in one: it stays, is told, and goes when
+somebody says so.
 """
 
 from __future__ import annotations
@@ -39,10 +41,10 @@ async def sweep(place: Place, before: datetime, *, dry: bool, uncertain: bool = 
 
     With `uncertain` those too that may be in one. Raises StorageError.
     """
-    writing = await _marked(place, WRITING, before)
+    writing = await _marked(place, WRITING)
     # Looked at second, because this mark is set second.
-    publishing = await _marked(place, PUBLISHING, None)
-    orphans = [key for key in writing if key not in publishing]
+    publishing = await _marked(place, PUBLISHING)
+    orphans = [key for key, set_ in writing.items() if set_ < before and key not in publishing]
     octets = 0
     for key in orphans:
         octets += await place.size(key) or 0
@@ -52,6 +54,11 @@ async def sweep(place: Place, before: datetime, *, dry: bool, uncertain: bool = 
     unknown = []
     for key, written in publishing.items():
         if written >= before:
+            continue
+        if key not in writing:
+            # The other mark went first, and a gateway ended before it took off this one.
+            if not dry:
+                await place.remove([mark(PUBLISHING, key)])
             continue
         size = await place.size(key)
         if size is not None:
@@ -86,11 +93,11 @@ async def fetch(place: Place, key: str) -> AsyncIterator[bytes]:
         raise StorageError(f"{key} is cut short")
 
 
-async def _marked(place: Place, state: str, before: datetime | None) -> dict[str, datetime]:
+async def _marked(place: Place, state: str) -> dict[str, datetime]:
     """The bodies with a mark, and when it was set."""
     found = {}
     async for entry in place.entries(state):
         key = key_of(entry.name)
-        if key is not None and (before is None or entry.written < before):
+        if key is not None:
             found[key] = entry.written
     return found
