@@ -12,6 +12,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
+from rabbitmq import wait_until
+
 # Small, so that a slow line is felt soon and not when the kernel's buffers are full.
 _BUFFER = 64 * 1024
 _PIECE = 4096
@@ -22,6 +24,7 @@ class Way:
 
     def __init__(self) -> None:
         self.waiting = 0
+        self.carried = 0
         self.swallowed = 0
         self.octets_per_second: float | None = None
         self._deaf = False
@@ -50,6 +53,11 @@ class Way:
         self._over.set()
         self.release()
 
+    def carries(self, octets: int) -> None:
+        """Return when it has carried so many more."""
+        before = self.carried
+        wait_until(lambda: self.carried >= before + octets, f"{octets} octets are carried")
+
     def carry(self, data: bytes, send: Callable[[bytes], None]) -> None:
         with self._moves:
             self.waiting += len(data)
@@ -63,6 +71,7 @@ class Way:
             if self.octets_per_second is not None:
                 self._over.wait(len(piece) / self.octets_per_second)
             send(piece)
+            self.carried += len(piece)
 
 
 class Link:

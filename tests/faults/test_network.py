@@ -53,6 +53,8 @@ def test_half_of_the_recipients(scene: Scene, link: Link, trial: Trial) -> None:
         link.to_server.octets_per_second = 1_000_000
         for _ in range(3):
             ledger.more(2)
+            # Some documents of the next mails, and none of them whole: 20 are 500 KB.
+            link.to_server.carries(150_000)
             ledger.mark()
             link.cut()
             scene.troubles(ledger, "451 4.3.0")
