@@ -25,7 +25,7 @@ import trustme
 
 from ports import KeptPort
 
-_START_LIMIT = 90.0
+_START_LIMIT = 180.0
 # What a deployment's nodes are configured with.
 _DEPLOYED = Path(__file__).parent.parent / "deploy/rabbitmq.conf"
 # What F7 needs: small enough to be passed, large enough not to be in the way.

@@ -280,7 +280,7 @@ async def test_a_frozen_spamd_costs_no_more_than_the_time_limit(spamd: Spamd) ->
     thawed = await SpamAssassin("127.0.0.1", spamd.port).check(PLAIN)
 
     assert (frozen.verdict, frozen.reason) == ("temperror", "spamd took too long")
-    assert 0.5 <= took < 2
+    assert 0.5 <= took < 5
     assert thawed.verdict == "pass"
 
 
@@ -371,7 +371,7 @@ def test_p2_whatever_a_server_does_is_a_temperror_in_time(stranger: str, loop: s
 
     assert found.reason in reasons
     assert without_time(found) == Finding("spam", "temperror", reason=found.reason)
-    assert found.milliseconds < 2000
+    assert found.milliseconds < 5000
     # The rest of a flood found nobody who read it; that much the kernel may hold.
     assert server.sent < 20_000_000
 

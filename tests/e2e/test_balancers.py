@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import time
 from collections.abc import Callable
 
 import pytest
@@ -61,11 +60,9 @@ def test_the_end_waits_for_no_header(gateway: Callable[..., Gateway]) -> None:
         last.send(HEADER)
         # Who came before is being waited for when the last one is served.
         last.hello()
-        begin = time.monotonic()
         server.signal()
         assert server.wait() == 0
-        # A header may take 5 seconds.
-        assert time.monotonic() - begin < 4
+        assert "not whole in time" not in server.log
         assert silent.ended()
         assert halfway.ended()
     assert "Traceback" not in server.log

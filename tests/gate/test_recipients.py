@@ -219,9 +219,9 @@ def test_expressions_that_are_slow_together_are_refused(tmp_path: Path) -> None:
 )
 def test_the_worst_address_is_answered_at_once(tmp_path: Path, pattern: str) -> None:
     addresses = local(tmp_path, pattern)
-    start = time.perf_counter()
+    start = time.thread_time()
     assert not addresses.is_local("a" * 249 + "@a.aa")
-    assert time.perf_counter() - start < 1.0
+    assert time.thread_time() - start < 1.0
 
 
 def test_many_addresses_are_found_as_fast_as_few(tmp_path: Path) -> None:

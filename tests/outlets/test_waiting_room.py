@@ -231,8 +231,8 @@ async def test_mail_for_a_broker_that_stands_still_waits_in_the_store(
             broker.thaw()
         await eventually(lambda: "outage.over" in said.text, "the store is empty")
 
-    # One of them found it out, half a second long; the others did not wait for the broker.
-    assert took < 1.5
+    # One of them found it out, half a second long. Each of the others as long would be ten.
+    assert took < 5
     assert 'outage.began reason="no confirm in time"' in said.text
     there = [str(message.message_id) for message in await take(broker, ours.inbox)]
     assert list(dict.fromkeys(there)) == ids(mails)
