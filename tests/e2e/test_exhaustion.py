@@ -115,4 +115,4 @@ def test_a_large_mail_to_many_costs_its_size_a_few_times(gateway: Callable[..., 
         before = server.memory()
         reply = client.mail(large, *(f"user{n}@ours.test" for n in range(60)))
         assert reply.count("250") == 61
-        assert server.memory() - before < 15 * len(large)
+        assert server.memory() - before < 6 * len(large)

@@ -172,10 +172,7 @@ class Builder:
     def draft(self, message: Message, notes: Notes = NOTHING_KNOWN) -> Draft:
         """What `build` does, up to where the message is held. Raises as Draft does."""
         whole = message.content.octets()
-        end = header_end(whole[: MOST_HEADER + 4])
-        # What is in memory is one piece. Of what is not, the header is enough to work on;
-        # octets where none ends have none.
-        head = b"" if end > MOST_HEADER else whole if isinstance(whole, bytes) else whole[:end]
+        head = _head(whole)
         digest = message.content.digest()
         found = extract(head, message.peer, self._policy)
         published: dict[bool, _Published] = {}
@@ -288,6 +285,16 @@ class Builder:
             findings = notes.findings or ()
             content = results_field(self._hostname, findings, smtputf8=message.smtputf8) + content
         return content
+
+
+def _head(whole: Octets) -> bytes:
+    """What is to be worked on of a message: all that is in memory, else the header."""
+    if isinstance(whole, bytes) and len(whole) <= MOST_HEADER:
+        return whole
+    end = header_end(whole[: MOST_HEADER + 4])
+    if end > MOST_HEADER:
+        return b""  # octets where no header ends have none
+    return whole if isinstance(whole, bytes) else whole[:end]
 
 
 def _mime(published: _Published, notes: Notes) -> _Mime:

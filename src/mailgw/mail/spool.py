@@ -57,10 +57,7 @@ class Spool:
     def digest(self) -> str:
         """SHA-256 of all bytes, in hex; made when it is first asked for, and known ever after."""
         if self._digest is None:
-            made = hashlib.sha256()
-            for piece in pieces(self.octets()):
-                made.update(piece)
-            self._digest = made.hexdigest()
+            self._digest = _sha256(self.octets())
         return self._digest
 
     @property
@@ -71,6 +68,15 @@ class Spool:
     def close(self) -> None:
         self._held = BytesIO()
         self._file = None
+
+
+def _sha256(octets: Octets) -> str:
+    if isinstance(octets, bytes):
+        return hashlib.sha256(octets).hexdigest()
+    made = hashlib.sha256()
+    for piece in pieces(octets):
+        made.update(piece)
+    return made.hexdigest()
 
 
 class _File:
