@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +10,7 @@ import pytest
 
 from client import Client
 from flock import octets, send_together
-from gateway import Gateway, content
+from gateway import Gateway
 from parts import needs
 from rabbitmq import RabbitMQ
 from s3server import S3
@@ -168,8 +167,7 @@ def test_control_characters_cost_six_times_their_octets_and_one_at_a_time(
     message = b"Subject: large\r\n\r\n" + (b"\x01" * 76 + b"\r\n") * (60 * MB // 78)
     idle = server.memory()
 
-    flock = send_together(server, message, 10, limit=600)
+    flock = send_together(server, message, 4, limit=600)
 
     assert flock.codes == {"250"}
-    assert flock.most.memory - idle < 9 * len(message)
-    assert all(content(json.loads(json.dumps(each))) == message for each in server.consume())
+    assert 5 * len(message) < flock.most.memory - idle < 9 * len(message)
