@@ -12,6 +12,7 @@ import re
 import signal
 import subprocess
 import tempfile
+import urllib.error
 import urllib.parse
 import urllib.request
 import uuid
@@ -51,10 +52,21 @@ class S3:
     def bucket(self) -> str:
         """A new bucket, empty."""
         name = f"bodies-{uuid.uuid4().hex[:12]}"
+        # It stumbles, with a 500, over what it does for others at the same moment.
+        wait_until(lambda: self._makes(name), "the S3 server makes a bucket", 60)
+        return name
+
+    def _makes(self, bucket: str) -> bool:
         # One request that nobody is asked about, and from then on every signature counts.
         self._open("/moto-api/reset-auth", b"1")
-        self._open(f"/{name}", b"", "PUT", service="s3")
-        return name
+        try:
+            self._open(f"/{bucket}", b"", "PUT", service="s3")
+        except urllib.error.HTTPError as error:
+            # 409: it was made all the same, since nobody else has that name.
+            if error.code not in (409, 500):
+                raise
+            return error.code == 409
+        return True
 
     def address(self, bucket: str, *, secret: str | None = None, options: str = "") -> str:
         """What storage-address is for one of its buckets."""

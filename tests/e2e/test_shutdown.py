@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 
@@ -28,6 +31,20 @@ def test_idle_clients_are_told_and_the_exit_is_clean(gateway: Callable[..., Gate
         assert greeted.reply() == ready.reply() == ""
     assert server.wait() == 0
     assert "Traceback" not in server.log
+
+
+def test_who_asks_again_and_again_changes_nothing_of_the_exit(
+    gateway: Callable[..., Gateway],
+) -> None:
+    # As systemd and containers do: all processes are told, and some more than once.
+    server = gateway({"smtp-threads": 2})
+    everybody = [server.process.pid, *server.workers()]
+    while server.process.poll() is None:
+        for pid in everybody:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+    assert server.wait() == 0
+    assert "worker.died" not in server.log
 
 
 def test_a_transaction_under_way_is_finished_and_newcomers_are_refused(

@@ -34,19 +34,25 @@ class Signals:
         return []
 
     def close(self) -> None:
-        """Give them back as they were at the start of the process."""
-        signal.set_wakeup_fd(-1)
-        for number in _WATCHED:
-            usual = signal.default_int_handler if number is signal.SIGINT else signal.SIG_DFL
-            signal.signal(number, usual)
-        os.close(self._read)
-        os.close(self._write)
+        """The process has done all there is to do: who wants it to end is not heard any more.
+
+        By default a second SIGTERM would kill what has only to exit, and its 0 be lost.
+        """
+        self._let_go(signal.SIG_IGN)
 
     def leave_to_the_parent(self) -> None:
         """In a worker: what a terminal sends to all is the supervisor's to decide about."""
-        self.close()
+        self._let_go(signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    def _let_go(self, how: signal.Handlers) -> None:
+        # The dead of others may be waited for again; to ignore SIGCHLD would bury them.
+        for number in _WATCHED:
+            signal.signal(number, signal.SIG_DFL if number == signal.SIGCHLD else how)
+        signal.set_wakeup_fd(-1)
+        os.close(self._read)
+        os.close(self._write)
 
 
 @contextmanager

@@ -73,7 +73,8 @@ class _Worker:
         loop.add_reader(self._channel, self._hear)
         # From whoever wants this one process to end. Twice is not more: systemd may send it
         # to all processes, and then the supervisor tells us too.
-        loop.add_signal_handler(signal.SIGTERM, self._stop.set)
+        # Not by the loop's own handler: taken back, that one leaves the signal deadly.
+        signal.signal(signal.SIGTERM, lambda *_: loop.call_soon_threadsafe(self._stop.set))
         output = self._current.plan.output
         try:
             await output.open()
@@ -100,6 +101,8 @@ class _Worker:
             listener.close()
         log.info("serve.stopped", worker=self._place)
         end_of_log()
+        # As for the supervisor: there is only the exit left, and its 0.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         return 0
 
     # --- the supervisor ---------------------------------------------------------------
