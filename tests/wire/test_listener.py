@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import asyncio
+import gc
 import socket
+import weakref
 
 import pytest
-from house import Taken, serving, talking
+from house import PATIENCE, Taken, serving, talking
 
 from mailgw.wire.listener import CannotListen, bind
 
@@ -70,3 +73,19 @@ async def test_stopping_refuses_newcomers_and_keeps_who_is_there() -> None:
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", door.port))
         assert (await client.ask(b"EHLO client.test")).startswith("250-")
+
+
+async def test_who_has_gone_leaves_nothing_for_the_collector() -> None:
+    async with serving(Taken()) as door, talking(door) as client:
+        await client.reply()
+        let_go = asyncio.Event()
+        for conversation in door.listener.conversations:
+            weakref.finalize(conversation, let_go.set)
+        del conversation
+
+        gc.disable()
+        try:
+            await client.ask(b"QUIT")
+            await asyncio.wait_for(let_go.wait(), PATIENCE)
+        finally:
+            gc.enable()
