@@ -31,12 +31,12 @@ TITLE = "4 KB over STARTTLS, TLS 1.3, ECDSA P-256, one mail a connection"
 def measure(without: Sequence[str], rounds: int, seconds: float) -> Case:
     """Compare everybody who speaks TLS, and OpenSSL with nobody around it."""
     with ExitStack() as stack:
-        certificate = stack.enter_context(_certificate())
-        servers = [stack.enter_context(mailgw(NULL, certificate))]
+        shown = stack.enter_context(certificate())
+        servers = [stack.enter_context(mailgw(NULL, shown))]
         for name, start in peers.RECEIVERS.items():
             if name not in without:
-                servers.append(stack.enter_context(start(peers.DROP, certificate)))
-        contenders = [Contender(ALONE, _handshakes(certificate))]
+                servers.append(stack.enter_context(start(peers.DROP, shown)))
+        contenders = [Contender(ALONE, _handshakes(shown))]
         for server in servers:
             source = stack.enter_context(Source.to(server, SIZE, SESSIONS, "starttls"))
             contenders.append(Contender(server.process.name, source.turn))
@@ -44,7 +44,8 @@ def measure(without: Sequence[str], rounds: int, seconds: float) -> Case:
 
 
 @contextmanager
-def _certificate() -> Iterator[Certificate]:
+def certificate() -> Iterator[Certificate]:
+    """One of its own authority, ECDSA P-256."""
     authority = trustme.CA()
     ours = authority.issue_cert("peer.example", key_type=trustme.KeyType.ECDSA)
     with tempfile.TemporaryDirectory(prefix="mailgw-bench-") as folder:
@@ -54,10 +55,10 @@ def _certificate() -> Iterator[Certificate]:
         yield Certificate(str(chain), str(key))
 
 
-def _handshakes(certificate: Certificate) -> Callable[[int], Sample]:
+def _handshakes(shown: Certificate) -> Callable[[int], Sample]:
     """Turns of nothing but handshakes; the server's CPU time is that of its own calls."""
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    server.load_cert_chain(certificate.chain, certificate.key)
+    server.load_cert_chain(shown.chain, shown.key)
     client = client_context()
 
     def turn(count: int) -> Sample:

@@ -65,15 +65,21 @@ def measure(broker: Broker, without: Sequence[str], rounds: int, seconds: float)
     with ExitStack() as stack:
         servers = stack.enter_context(receivers(broker, without))
         contenders = [_receiving(server, broker) for server in servers]
-        documents = {s.process.name: _document(broker, s) for s in servers}
+        documents = {s.process.name: document(broker, s) for s in servers}
         _compare_sizes(documents)
         body = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "document.json"
         body.write_bytes(documents["mailgw"])
         for kind in ("aio-pika", "outlet"):
-            publisher = stack.enter_context(_publisher(kind, broker, body))
+            publisher = stack.enter_context(bare_publisher(kind, broker, body))
             contenders.append(_publishing(publisher, broker))
         title = f"{SMALL.title}, documents of {body.stat().st_size} octets"
         return replace(compare(title, contenders, rounds, seconds), part="confirmed")
+
+
+def keys(broker: Broker) -> dict[str, str]:
+    """What makes mailgw publish into the queue, which is there and empty now."""
+    asyncio.run(_empty(broker))
+    return {"MAILGW_RABBITMQ_ADDRESS": broker.url, "MAILGW_RABBITMQ_INBOX": _QUEUE}
 
 
 @contextmanager
@@ -81,21 +87,20 @@ def receivers(
     broker: Broker, without: Sequence[str], *, unconfirmed: bool = True
 ) -> Iterator[list[Server]]:
     """mailgw and its peers, which take mail and publish it; the queue is empty."""
-    asyncio.run(_empty(broker))
-    keys = {"MAILGW_RABBITMQ_ADDRESS": broker.url, "MAILGW_RABBITMQ_INBOX": _QUEUE}
     with ExitStack() as stack:
-        servers = [stack.enter_context(mailgw(keys))]
+        servers = [stack.enter_context(mailgw(keys(broker)))]
         for name, start, kind in peers.PUBLISHERS:
             if name not in without and (unconfirmed or kind == "confirm"):
                 outlet = peers.Outlet(kind, broker.url, _QUEUE)
                 servers.append(stack.enter_context(start(outlet, None)))
         for server in servers:
-            wait_for(partial(_takes_mail, server.port), "it takes mail", server.process)
+            wait_for(partial(takes_mail, server.port), "it takes mail", server.process)
         yield servers
 
 
 @contextmanager
-def _publisher(kind: str, broker: Broker, body: Path) -> Iterator[Process]:
+def bare_publisher(kind: str, broker: Broker, body: Path) -> Iterator[Process]:
+    """publisher.py with this document; `kind` is "aio-pika" or "outlet"."""
     command = [sys.executable, str(_HERE / "publisher.py"), kind, _QUEUE, str(body)]
     # In the environment, because the URL holds a password.
     environ = {**os.environ, "MAILGW_RABBITMQ_ADDRESS": broker.url}
@@ -103,14 +108,14 @@ def _publisher(kind: str, broker: Broker, body: Path) -> Iterator[Process]:
         yield process
 
 
-def _takes_mail(port: int) -> bool:
+def takes_mail(port: int) -> bool:
     """The gateway connects to the broker by itself, and says 451 until it has."""
     with smtplib.SMTP("127.0.0.1", port, "client.example", timeout=5) as client:
         client.ehlo()
         return client.mail("sender@example.com")[0] == 250
 
 
-def _document(broker: Broker, server: Server) -> bytes:
+def document(broker: Broker, server: Server) -> bytes:
     """What a server publishes for one message of smtp-source."""
     asyncio.run(_empty(broker))
     send(server, SMALL, 1)
@@ -135,22 +140,24 @@ def _receiving(server: Server, broker: Broker) -> Contender:
 
 
 def _publishing(publisher: Process, broker: Broker) -> Contender:
-    return Contender(publisher.name, lambda count: _bare(publisher, broker, count))
+    return Contender(publisher.name, lambda count: bare(publisher, broker, count))
 
 
-def _bare(publisher: Process, broker: Broker, count: int) -> Sample:
+def bare(publisher: Process, broker: Broker, count: int, rate: float | None = None) -> Sample:
+    """Let it publish so many; with a rate each at its time, and the confirms are timed."""
     before, all_before = cpu_seconds(publisher.pid), machine_cpu_seconds()
     broker_before = cpu_seconds(broker.pid)
     started = time.perf_counter()
-    answer = publisher.ask(str(count))
+    answer = publisher.ask(f"{count} {rate}" if rate else str(count))
     seconds = time.perf_counter() - started
-    if answer != "done":
+    if not answer.startswith("done"):
         raise Failed(f"{publisher.name} said {answer!r}")
     cpu = cpu_seconds(publisher.pid) - before
     broker_cpu = cpu_seconds(broker.pid) - broker_before
     others = machine_cpu_seconds() - all_before - cpu - broker_cpu
     settle(broker, publisher.name, count)
-    return Sample(count, seconds, cpu, 0.0, broker_cpu, max(0.0, others))
+    times = [float(word) for word in answer.split()[1:]]
+    return Sample(count, seconds, cpu, 0.0, broker_cpu, max(0.0, others), *times)
 
 
 def settle(broker: Broker, name: str, sent: int) -> None:

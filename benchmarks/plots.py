@@ -24,12 +24,14 @@ _COLOURS = {
     "postfix": "#d68910",
 }
 _OTHER = "#95a5a6"
+# Where everybody has the same rate there is nothing to see.
+_UNDRAWN = ("paced",)
 
 
 def draw(cases: Sequence[Case], folder: Path) -> dict[str, str]:
     """Write a PNG for each part that there is; the file by the name of its part."""
     drawn = {}
-    for part in dict.fromkeys(case.part for case in cases):
+    for part in dict.fromkeys(case.part for case in cases if case.part not in _UNDRAWN):
         of_part = [case for case in cases if case.part == part]
         file = f"{part.replace(' ', '-')}.png"
         if all(case.sessions is not None for case in of_part):

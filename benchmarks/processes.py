@@ -155,6 +155,34 @@ def machine_cpu_seconds() -> float:
     return (user + nice + system + irq + softirq) / _TICKS
 
 
+def resident(pid: int) -> int:
+    """Octets that the children of a process have in memory; the gateway's are its workers."""
+    return sum(_status(child, "VmRSS") for child in _children(pid))
+
+
+def peak(pid: int) -> int:
+    """The most that each of them ever had, together."""
+    return sum(_status(child, "VmHWM") for child in _children(pid))
+
+
+def proportional(pid: int) -> int:
+    """Octets of a process and its children, where they share a page each its part of it."""
+    octets = 0
+    for each in (pid, *_children(pid)):
+        lines = Path(f"/proc/{each}/smaps_rollup").read_text().splitlines()
+        octets += next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) * 1024
+    return octets
+
+
+def _status(pid: int, name: str) -> int:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(name)) * 1024
+
+
+def _children(pid: int) -> list[int]:
+    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
 def listening_port(pid: int) -> int | None:
     """The TCP port on which a process listens, None as long as there is none."""
     sockets = set()

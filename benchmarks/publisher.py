@@ -4,8 +4,9 @@
 
 The broker's URL comes in MAILGW_RABBITMQ_ADDRESS. For each line with a number on standard
 input so many documents are published, persistent, mandatory and confirmed, and "done" is
-said; anything but an ack ends the program. pika is no dependency of ours: publishers.py
-brings it along.
+said; anything but an ack ends the program. A second number is a rate: one is published whenever
+its time has come, however many are unconfirmed, and "done P50 P99" tells the milliseconds from
+each publish to its confirm. pika is no dependency of ours: publishers.py brings it along.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import aio_pika
 import aiormq
 import uvloop
 from pamqp.commands import Basic
+from sender import percentiles
 
 from mailgw.config import load
 from mailgw.mail.identifiers import Identifiers
@@ -141,12 +143,34 @@ async def publish_all(publish: PublishOne, count: int) -> None:
             tasks.create_task(work())
 
 
+async def publish_paced(publish: PublishOne, count: int, rate: float) -> list[float]:
+    """Publish `count` documents, so many a second; the seconds until each was confirmed."""
+    waited = []
+
+    async def publish_one() -> None:
+        began = time.perf_counter()
+        await publish()
+        waited.append(time.perf_counter() - began)
+
+    started = time.perf_counter()
+    async with asyncio.TaskGroup() as tasks:
+        for number in range(count):
+            await asyncio.sleep(max(0.0, started + number / rate - time.perf_counter()))
+            tasks.create_task(publish_one())
+    return waited
+
+
 async def main(kind: str, queue: str, body: bytes) -> None:
     """Obey the lines of standard input until it ends."""
     async with PUBLISHERS[kind](os.environ["MAILGW_RABBITMQ_ADDRESS"], queue, body) as publish:
         while line := await asyncio.to_thread(sys.stdin.readline):
-            await publish_all(publish, int(line))
-            print("done", flush=True)
+            count, *rate = line.split()
+            if rate:
+                waited = await publish_paced(publish, int(count), float(rate[0]))
+                print("done {:.3f} {:.3f}".format(*percentiles(waited)), flush=True)
+            else:
+                await publish_all(publish, int(count))
+                print("done", flush=True)
 
 
 if __name__ == "__main__":

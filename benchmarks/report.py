@@ -15,7 +15,7 @@ from statistics import median
 
 from peers import MODULES
 from processes import Failed
-from samples import Case, Sample
+from samples import Case, Figure, Sample
 from servers import program
 
 # From this share of a core on, a process is what holds the others up.
@@ -135,6 +135,34 @@ def sessions(case: Case) -> Iterator[str]:
             f"{_share(samples, lambda s: s.source_cpu):>8.0%}"
             f"{_share(samples, lambda s: s.elsewhere):>8.0%}  {bottleneck(samples)}"
         )
+
+
+def figure(found: Figure) -> str:
+    """One line: the median, the least and the most, and whether it is what it is meant to be."""
+    between = f"({spread(found)})" if spread(found) else ""
+    line = f"  {found.title:<58}{number(found.middle):>8} {found.unit:<8}{between:<16}"
+    if wanted := expected(found):
+        line += f"   expected {wanted}: {'yes' if found.holds else 'NO'}"
+    return line.rstrip()
+
+
+def spread(found: Figure) -> str:
+    """The least and the most of several rounds."""
+    if len(found.values) == 1:
+        return ""
+    return f"{number(min(found.values))} to {number(max(found.values))}"
+
+
+def expected(found: Figure) -> str:
+    """What it is meant to be, empty where that is nothing."""
+    if found.at_most is not None:
+        return f"at most {found.at_most:g}"
+    return "" if found.at_least is None else f"at least {found.at_least:g}"
+
+
+def number(value: float) -> str:
+    """Three digits that count, and no more behind the point than that."""
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def latency(samples: Sequence[Sample], which: Callable[[Sample], float | None]) -> float:

@@ -13,7 +13,7 @@ from statistics import median
 
 import plots
 import report
-from samples import Case, Run, Sample, read
+from samples import Case, Figure, Run, Sample, read
 
 _HERE = Path(__file__).parent
 _OURS = "mailgw"
@@ -25,6 +25,15 @@ _TITLES = {
     "encrypted": "Over TLS, accepted and dropped",
     "dropped by sessions": "Accepted and dropped, by sessions",
     "confirmed by sessions": "Confirmed by a quorum queue, by sessions",
+    "embedded": "The embedded queue, beside SQLite alone",
+    "paced": "From final dot to 250 at half of the top rate",
+    "workers": "Worker processes",
+    "memory": "Memory",
+    "door": "The front door",
+    "handshakes": "STARTTLS, by what a session costs",
+    "checks": "The checks",
+    "slow neighbours": "Beside servers of checks that are slow",
+    "cluster": "Replication, and HAProxy",
 }
 _OPENING = """\
 # Results
@@ -57,20 +66,34 @@ def main(files: Sequence[Path]) -> int:
 def _run(run: Run, drawn: dict[str, str]) -> Iterator[str]:
     yield f"    {run.command}\n"
     yield f"on {report.facts(run.machine)}.\n"
-    for part in dict.fromkeys(case.part for case in run.cases):
+    for part in dict.fromkeys(each.part for each in (*run.cases, *run.figures)):
         yield f"## {_TITLES.get(part, part)}\n"
         if part in drawn:
             yield f"![{_TITLES.get(part, part)}]({drawn[part]})\n"
         for case in run.cases:
             if case.part == part:
                 yield from _case(case)
+        if figures := [each for each in run.figures if each.part == part]:
+            yield from _figures(figures)
+
+
+def _figures(figures: Sequence[Figure]) -> Iterator[str]:
+    yield _row(["", "median", "least to most", "expected", ""])
+    yield _row(["---"] * 5)
+    for each in figures:
+        wanted = report.expected(each)
+        said = ("yes" if each.holds else "no") if wanted else ""
+        middle = f"{report.number(each.middle)} {each.unit}".strip()
+        yield _row([each.title, middle, report.spread(each), wanted, said])
+    yield ""
 
 
 def _case(case: Case) -> Iterator[str]:
     yield f"**{case.title}**\n"
-    timed = any(sample.p50 is not None for sample in case.samples.get(_OURS, ()))
+    timed = any(each.p50 is not None for samples in case.samples.values() for each in samples)
+    beside = _OURS in case.samples
     head = ["server", "msg/s", "CPU", *(["p50 ms", "p99 ms"] if timed else [])]
-    head += ["mailgw / it", "by CPU", "held up by"]
+    head += [*(["mailgw / it", "by CPU"] if beside else []), "held up by"]
     yield _row(head)
     yield _row(["---"] * len(head))
     for name, samples in case.samples.items():
@@ -88,9 +111,9 @@ def _cells(case: Case, name: str, samples: list[Sample], timed: bool) -> Iterato
         for which in (lambda s: s.p50, lambda s: s.p99):
             known = any(which(sample) is not None for sample in samples)
             yield f"{report.latency(samples, which):.2f}" if known else ""
-    if name in (_OURS, _ALONE) or _OURS not in case.samples:
+    if name in (_OURS, _ALONE):
         yield from ("", "")
-    else:
+    elif _OURS in case.samples:
         rates, costs = report.compared(case, _OURS, name)
         bound = report.bound(case, _OURS, name)
         yield f"{bound} {_spread(rates)}".strip()

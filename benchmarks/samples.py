@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from statistics import median
 
 # Messages of the first, unmeasured turn, which warms up and tells how many a round takes.
 WARM_UP = 200
@@ -97,12 +98,36 @@ def compare(
 
 
 @dataclass(frozen=True, slots=True)
+class Figure:
+    """One number that is no turn of mail: a value from each round, and what is meant to be."""
+
+    part: str
+    title: str
+    unit: str
+    values: list[float]
+    at_most: float | None = None
+    at_least: float | None = None
+
+    @property
+    def middle(self) -> float:
+        return median(self.values)
+
+    @property
+    def holds(self) -> bool:
+        """Whether it is what it is meant to be; so is what nothing is expected of."""
+        return (self.at_most is None or self.middle <= self.at_most) and (
+            self.at_least is None or self.middle >= self.at_least
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """All of one run: the machine, the command that was given, and what came of it."""
 
     command: str
     machine: dict[str, str]
-    cases: list[Case]
+    cases: list[Case] = field(default_factory=list)
+    figures: list[Figure] = field(default_factory=list)
 
 
 def write(file: Path, run: Run) -> None:
@@ -114,10 +139,16 @@ def write(file: Path, run: Run) -> None:
 def read(file: Path) -> Run:
     """A run that was kept. Raises KeyError or TypeError where the file is something else."""
     kept = json.loads(file.read_text())
+    # A benchmark may keep more of a turn for itself.
+    known = {each.name for each in fields(Sample)}
     cases = []
     for case in kept["cases"]:
         samples = {
-            name: [Sample(**sample) for sample in found] for name, found in case["samples"].items()
+            name: [
+                Sample(**{key: sample[key] for key in known & sample.keys()}) for sample in found
+            ]
+            for name, found in case["samples"].items()
         }
         cases.append(Case(case["title"], samples, case["part"], case["sessions"]))
-    return Run(kept["command"], kept["machine"], cases)
+    figures = [Figure(**figure) for figure in kept["figures"]]
+    return Run(kept["command"], kept["machine"], cases, figures)

@@ -7,21 +7,29 @@ SESSIONS at a time, and "done P50 P99" is said: the milliseconds from the final 
 clear a connection is used again, with STARTTLS it carries one message. Any reply but the
 expected one ends the program. Laws: the bytes to send are made once, and every command waits
 for its reply, as smtp-source does it; TLS is 1.3, nothing is resumed, no certificate verified.
+
+A second number on the line is a rate: then each message has its time, whatever became of those
+before, and one that begins late, because no session was free or for any other reason, waits
+from when it should have begun. So a server that stands still is seen by all who would have come.
 """
 
 from __future__ import annotations
 
+import math
 import select
 import socket
 import ssl
 import sys
 import time
-from collections.abc import Callable, Generator
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
 
 # What a session waits for, and nothing comes back.
 Waits = Generator[int, None, None]
 
 _IN, _OUT = select.EPOLLIN, select.EPOLLOUT
+# Of the server nothing: the time for the next message has not come.
+_NOTHING = 0
 _LINE = b"X" * 68 + b"\r\n"
 
 
@@ -37,24 +45,62 @@ def message(size: int) -> bytes:
     return header + lines[: size - 2] + b"\r\n.\r\n"
 
 
-class Turn:
-    """What is still to be sent, and how long the 250s took so far, in seconds."""
+def percentiles(waited: Sequence[float]) -> tuple[float, float]:
+    """The median and the 99th of some seconds, in milliseconds."""
+    ordered = sorted(waited)
+    last = len(ordered) - 1
+    return ordered[last // 2] * 1e3, ordered[round(last * 0.99)] * 1e3
 
-    def __init__(self, count: int) -> None:
+
+class Turn:
+    """What is still to be sent, when, and how long the 250s took so far, in seconds.
+
+    With a rate it begins when all sessions, `crowd`, have come; the messages have numbers then.
+    """
+
+    def __init__(self, count: int, crowd: int, rate: float | None = None) -> None:
         self.left = count
         self.waited: list[float] = []
+        self._crowd = min(count, crowd)
+        self._pause = 1 / rate if rate else None
+        self._begun: float | None = None
+        self._number = 0
+        # Who waits for the time of which message.
+        self._asleep: deque[tuple[int, int]] = deque()
 
     def take(self) -> bool:
         """Whether there is one more to send; it is the caller's then."""
         self.left -= 1
         return self.left >= 0
 
-    @property
-    def percentiles(self) -> tuple[float, float]:
-        """The median and the 99th, in milliseconds."""
-        ordered = sorted(self.waited)
-        last = len(ordered) - 1
-        return ordered[last // 2] * 1e3, ordered[round(last * 0.99)] * 1e3
+    def sleep(self, descriptor: int) -> int | None:
+        """The number of its message, None where there is no rate; `awake` names it in time."""
+        if self._pause is None:
+            return None
+        self._asleep.append((self._number, descriptor))
+        self._number += 1
+        if self._number == self._crowd:
+            self._begun = time.perf_counter()
+        return self._number - 1
+
+    def late(self, number: int) -> float:
+        """By how many seconds the time of a message has passed."""
+        if self._begun is None or self._pause is None:
+            return -math.inf
+        return time.perf_counter() - self._begun - number * self._pause
+
+    def awake(self) -> list[int]:
+        """The connections whose time has come."""
+        found = []
+        while self._asleep and self.late(self._asleep[0][0]) >= 0:
+            found.append(self._asleep.popleft()[1])
+        return found
+
+    def rest(self) -> float | None:
+        """Seconds until the time of the next one, None where nobody waits for that."""
+        if self._begun is None or not self._asleep:
+            return None
+        return max(0.0, -self.late(self._asleep[0][0]))
 
 
 def conversation(
@@ -76,13 +122,18 @@ def conversation(
 
 
 def _message(connection: socket.socket, text: bytes, turn: Turn) -> Waits:
+    late = 0.0
+    number = turn.sleep(connection.fileno())
+    if number is not None:
+        yield _NOTHING
+        late = turn.late(number)
     yield from _say(connection, b"MAIL FROM:<sender@example.com>\r\n", b"250")
     yield from _say(connection, b"RCPT TO:<recipient@example.org>\r\n", b"250")
     yield from _say(connection, b"DATA\r\n", b"354")
     yield from _send(connection, text)
     ended = time.perf_counter()
     yield from _reply(connection, b"250")
-    turn.waited.append(time.perf_counter() - ended)
+    turn.waited.append(time.perf_counter() - ended + late)
 
 
 def _handshake(connection: ssl.SSLSocket) -> Waits:
@@ -136,7 +187,7 @@ def send_all(open_one: Callable[[Turn], tuple[int, Waits]], turn: Turn, sessions
             descriptor, talk = open_one(turn)
             held[descriptor], waits[descriptor] = talk, next(talk)
             poll.register(descriptor, waits[descriptor])
-        for descriptor, _ in poll.poll():
+        for descriptor in (*_ready(poll, turn.rest()), *turn.awake()):
             wait = next(held[descriptor], None)
             if wait is None:
                 # Closed, so epoll has forgotten it.
@@ -145,6 +196,15 @@ def send_all(open_one: Callable[[Turn], tuple[int, Waits]], turn: Turn, sessions
                 waits[descriptor] = wait
                 poll.modify(descriptor, wait)
     poll.close()
+
+
+def _ready(poll: select.epoll, rest: float | None) -> list[int]:
+    """Who can go on because of the server, after so many seconds at the latest."""
+    if rest is None:
+        return [descriptor for descriptor, _ in poll.poll()]
+    # epoll counts in milliseconds, which are long beside a confirm; select does not.
+    select.select([poll], [], [], rest)
+    return [descriptor for descriptor, _ in poll.poll(0)]
 
 
 def main(port: int, size: int, sessions: int, tls: ssl.SSLContext | None) -> None:
@@ -158,9 +218,10 @@ def main(port: int, size: int, sessions: int, tls: ssl.SSLContext | None) -> Non
         return connection.fileno(), conversation(connection, tls, text, turn)
 
     for line in sys.stdin:
-        turn = Turn(int(line))
+        count, *rate = line.split()
+        turn = Turn(int(count), sessions, *map(float, rate))
         send_all(open_one, turn, sessions)
-        median, slow = turn.percentiles
+        median, slow = percentiles(turn.waited)
         print(f"done {median:.3f} {slow:.3f}", flush=True)
 
 

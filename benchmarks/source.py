@@ -35,12 +35,16 @@ class Source:
         with running("sender", command, pipes=True) as process:
             yield cls(server, process, broker)
 
-    def turn(self, count: int) -> Sample:
-        """Send so many messages; it fails unless each is answered 250."""
+    def turn(self, count: int, rate: float | None = None) -> Sample:
+        """Send so many messages; it fails unless each is answered 250.
+
+        With a rate each has its time, and waits from then on; without, all are sent as fast
+        as they are answered.
+        """
         self._server.process.check()
         before, all_before = [cpu_seconds(pid) for pid in self._pids], machine_cpu_seconds()
         started = time.perf_counter()
-        answer = self._process.ask(str(count)).split()
+        answer = self._process.ask(f"{count} {rate}" if rate else str(count)).split()
         seconds = time.perf_counter() - started
         self._server.process.check()
         if answer[:1] != ["done"]:
