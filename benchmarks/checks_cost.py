@@ -13,7 +13,6 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from statistics import median
 
 import aiospamc
 import checkdmarc.dmarc
@@ -67,10 +66,6 @@ class Cost:
     said: str
     ours: tuple[float, ...]
     stock: tuple[float, ...]
-
-    @property
-    def ratio(self) -> float:
-        return median(b / a for a, b in zip(self.ours, self.stock, strict=True))
 
 
 def message(content: bytes, spool_memory: int = 1_000_000) -> Message:
@@ -203,12 +198,12 @@ def _loop() -> Iterator[asyncio.AbstractEventLoop]:
 
 @dataclass(frozen=True, slots=True)
 class SpamCost:
-    """Milliseconds a message: our CPU, spamd's CPU, and how long the answer took."""
+    """Milliseconds a message, each round: our CPU, spamd's, and how long the answer took."""
 
     name: str
-    client: float
-    spamd: float
-    waited: float
+    client: tuple[float, ...]
+    spamd: tuple[float, ...]
+    waited: tuple[float, ...]
 
 
 def measure_spamd(rounds: int, times: int) -> list[SpamCost]:
@@ -247,10 +242,7 @@ async def _ask_spamd(port: int, content: bytes, rounds: int, times: int) -> list
             waited = time.perf_counter() - began
             found[name].append(tuple(each / times * 1e3 for each in (*spent, waited)))
     await ours.close()
-    return [
-        SpamCost(name, *(median(each) for each in zip(*samples, strict=True)))
-        for name, samples in found.items()
-    ]
+    return [SpamCost(name, *zip(*samples, strict=True)) for name, samples in found.items()]
 
 
 def _children_cpu() -> float:

@@ -14,11 +14,8 @@ whatever the numbers are; 1 when a process died or a document was lost.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import json
 import os
-import signal
 import smtplib
 import sys
 import tempfile
@@ -33,17 +30,26 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 import aio_pika
-import report
+import frame
 from pamqp.common import FieldTable
-from processes import Failed, Process, cpu_seconds, machine_cpu_seconds, running, wait_for
+from processes import (
+    Failed,
+    Process,
+    cpu_seconds,
+    machine_cpu_seconds,
+    resident,
+    running,
+    wait_for,
+)
 from reception import Server, Shape, mailgw, send
-from samples import Case, Contender, Sample, compare
+from samples import Case, Contender, Figure, Run, Sample, compare
 
 if TYPE_CHECKING:
     from haproxy import HAProxy
     from rabbitmq import RabbitMQ
 
 _HERE = Path(__file__).parent
+_PART = "cluster"
 # Each led by the node that it is declared at. Version 2 is what RabbitMQ 4 knows as classic.
 _CLASSIC: FieldTable = {
     "x-queue-type": "classic",
@@ -67,7 +73,7 @@ what it could do alone. Medians; ratios are round by round.
 """
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Turn(Sample):
     """As Sample; and for each node its CPU seconds, then for the consumer all of theirs.
 
@@ -97,48 +103,31 @@ class Cluster:
 
 def main() -> int:
     """Run the comparison and print it."""
-    options = _options()
-    # As Ctrl-C: what was started is ended on the way out.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    try:
-        _run(options)
-    except Failed as failure:
-        print(f"benchmark failed: {failure}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
-    return 0
-
-
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = frame.parser(__doc__, rounds=5)
     parser.add_argument("--octets", type=int, default=4096, help="of a body (default 4096)")
     parser.add_argument("--once", action="store_true", help="one mail a connection")
-    parser.add_argument("--rounds", type=int, default=5, help="turns of each (default 5)")
-    parser.add_argument("--quick", action="store_true", help="2 short rounds: does it work?")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the raw numbers here")
     options = parser.parse_args()
-    if options.rounds < 1:
-        parser.error("--rounds: at least 1")
-    return options
-
-
-def _run(options: argparse.Namespace) -> None:
     rounds, seconds = (2, 0.5) if options.quick else (options.rounds, 1.5)
+    shape = Shape(options.octets, reused=not options.once)
+    return frame.run(partial(_compare, shape=shape, rounds=rounds, seconds=seconds), options.json)
+
+
+def _compare(run: Run, shape: Shape, rounds: int, seconds: float) -> None:
     with _cluster() as cluster:
-        facts = report.machine(cluster.version)
-        print(", ".join(f"{name} {text}" for name, text in facts.items()))
+        run.machine["RabbitMQ"] = cluster.version
         asyncio.run(_declare(cluster))
-        shape = Shape(options.octets, reused=not options.once)
         case, octets, memory = _measure(cluster, shape, rounds, seconds)
+    run.cases.append(case)
     print(f"\n{case.title}, {rounds} rounds of {seconds} s\n{_REMARKS}")
-    for line in (*_table(case), "", *_ratios(case), ""):
+    for line in (*_table(case), ""):
         print(line)
-    print(f"a document has {octets} octets; the gateway's worker has {memory / 1e6:.0f} MB")
-    if options.json:
-        numbers = {"machine": facts, "document": octets, "memory": memory, "case": asdict(case)}
-        options.json.write_text(json.dumps(numbers, indent=1) + "\n")
+    for figure in _figures(case):
+        # The table has them.
+        run.figures.append(figure)
+    for figure in _ratios(case):
+        frame.note(run, figure)
+    frame.note(run, Figure(_PART, f"{shape.title}: a document", "KB", [octets / 1000]))
+    frame.note(run, Figure(_PART, "a worker's memory after all of it", "MB", [memory / 1e6]))
 
 
 # --- the cluster --------------------------------------------------------------------
@@ -227,7 +216,8 @@ def _measure(cluster: Cluster, shape: Shape, rounds: int, seconds: float) -> tup
         )
         octets = body.stat().st_size
         case = compare(f"{shape.title}, a document each", contenders, rounds, seconds)
-        return case, octets, max(_resident(server.process.pid) for server in servers.values())
+        memory = max(resident(server.process.pid) for server in servers.values())
+        return replace(case, part=_PART), octets, memory
 
 
 @contextmanager
@@ -334,13 +324,6 @@ def _contender(
     return Contender(name, whole)
 
 
-def _resident(pid: int) -> int:
-    """Octets of the largest of a process's children, which is the worker."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    pages = [int(Path(f"/proc/{each}/statm").read_text().split()[1]) for each in children]
-    return max(pages) * os.sysconf("SC_PAGE_SIZE")
-
-
 # --- as text ------------------------------------------------------------------------
 
 
@@ -370,19 +353,35 @@ def _us(turns: Sequence[Turn], cpu: Callable[[Turn], float]) -> float:
     return median(cpu(turn) / turn.messages * 1e6 for turn in turns)
 
 
-def _ratios(case: Case) -> Iterator[str]:
+def _figures(case: Case) -> Iterator[Figure]:
+    """What a sample of any benchmark does not hold."""
+    of_what: dict[str, Callable[[Turn], float]] = {
+        "node 1, CPU": lambda turn: turn.nodes[0],
+        "each other node, CPU": lambda turn: sum(turn.nodes[1:]) / 2,
+        "all nodes to take it off, CPU": lambda turn: turn.consuming,
+        "HAProxy, CPU": lambda turn: turn.balancer,
+    }
+    for name, samples in case.samples.items():
+        turns = [each for each in samples if isinstance(each, Turn)]
+        for what, cpu in of_what.items():
+            values = [cpu(turn) / turn.messages * 1e6 for turn in turns]
+            if any(values):
+                yield Figure(_PART, f"{name}: {what}", "us/msg", values)
+        written = [turn.written / turn.messages / 1000 for turn in turns]
+        yield Figure(_PART, f"{name}: node 1 wrote", "KB/msg", written)
+
+
+def _ratios(case: Case) -> Iterator[Figure]:
     for kind in ("mailgw", "bare"):
         for ours, theirs in (("quorum-1", "classic"), ("quorum-3", "quorum-1")):
             pairs = list(
                 zip(case.samples[f"{kind} {ours}"], case.samples[f"{kind} {theirs}"], strict=True)
             )
-            rates = [a.rate / b.rate for a, b in pairs]
-            costs = [a.broker_cost / b.broker_cost for a, b in pairs if b.broker_cost] or [0.0]
-            yield (
-                f"  {kind:<7}{ours} / {theirs:<9} rate {median(rates):.2f} "
-                f"({min(rates):.2f}-{max(rates):.2f})   CPU of all nodes {median(costs):.2f} "
-                f"({min(costs):.2f}-{max(costs):.2f})"
-            )
+            title = f"{kind}: {ours} / {theirs}"
+            yield Figure(_PART, f"{title}, rate", "", [a.rate / b.rate for a, b in pairs])
+            costs = [a.broker_cost / b.broker_cost for a, b in pairs if b.broker_cost]
+            if costs:
+                yield Figure(_PART, f"{title}, CPU of all nodes", "", costs)
 
 
 if __name__ == "__main__":

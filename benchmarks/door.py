@@ -1,6 +1,6 @@
 """What the front door costs: newcomers, idle clients, look-ups, and a reload under load.
 
-    .venv/bin/python benchmarks/door.py [--quick]
+    .venv/bin/python benchmarks/door.py [--quick] [--json FILE]
 
 See README.md for how to read it. Exit 0 when the numbers stand, whatever they are; 1 when
 a process died or a client was not answered.
@@ -8,7 +8,6 @@ a process died or a client was not answered.
 
 from __future__ import annotations
 
-import argparse
 import os
 import resource
 import signal
@@ -20,44 +19,48 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from statistics import median
 
+import frame
 import netaddr
-from processes import Failed, cpu_seconds
+from processes import Failed, cpu_seconds, resident
 from reception import SMALL, send
+from samples import Figure, Run
 from servers import NULL, Server, mailgw, smtp_sink
 
 from mailgw.config.networks import networks
 from mailgw.gate.recipients import LocalAddresses
 
+# What is meant to be: KB an idle client, microseconds of a look-up, seconds to read the list.
+_IDLE, _ADDRESS, _RANGE, _READ = 20.0, 2.0, 10.0, 3.0
+
 
 def main() -> int:
     """Run all parts, one after the other."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--quick", action="store_true", help="a tenth of everything: does it work?")
-    scale = 10 if parser.parse_args().quick else 1
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    try:
+    options = frame.parser(__doc__).parse_args()
+    scale = 10 if options.quick else 1
+
+    def measure(run: Run) -> None:
         with tempfile.TemporaryDirectory() as folder:
-            _newcomers(20_000 // scale)
-            _idle(5_000 // scale, 10_000 // scale)
-            _ranges(10_000 // scale)
-            _local_addresses(Path(folder), 1_000_000 // scale)
-            _reload(Path(folder), 1_000_000 // scale)
-    except Failed as failure:
-        print(f"benchmark failed: {failure}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
-    return 0
+            _newcomers(run, 20_000 // scale)
+            _idle(run, 5_000 // scale, 10_000 // scale)
+            _ranges(run, 10_000 // scale)
+            _local_addresses(run, Path(folder), 1_000_000 // scale)
+            _reload(run, Path(folder), 1_000_000 // scale)
+
+    return frame.run(measure, options.json)
+
+
+def _note(
+    run: Run, title: str, unit: str, values: Sequence[float], at_most: float | None = None
+) -> None:
+    frame.note(run, Figure("door", title, unit, list(values), at_most=at_most))
 
 
 # --- newcomers ------------------------------------------------------------------------
 
 
-def _newcomers(count: int) -> None:
-    print(f"Newcomers, {count} one after the other in each of 3 rounds: connect, read, close")
+def _newcomers(run: Run, count: int) -> None:
+    print(f"\nNewcomers, {count} one after the other in each of 3 rounds: connect, read, close")
     refusing = NULL | {"MAILGW_SMTP_RANGE": "192.0.2.0/24"}
     with ExitStack() as stack:
         servers = [
@@ -69,10 +72,14 @@ def _newcomers(count: int) -> None:
         for _ in range(3):
             for name, server in servers:
                 rates[name].append(_visit(server, count))
-    sink = median(rate for rate, _ in rates["smtp-sink, banner"])
+    sink = [rate for rate, _ in rates["smtp-sink, banner"]]
     for name, found in rates.items():
-        rate, cpu = (median(each) for each in zip(*found, strict=True))
-        print(f"  {name:<32}{rate:>8.0f}/s{cpu:>8.0f} us CPU{rate / sink:>8.2f} of smtp-sink")
+        rate, cpu = zip(*found, strict=True)
+        _note(run, f"newcomers: {name}", "/s", rate)
+        _note(run, f"newcomers: {name}, CPU", "us", cpu)
+        if name != "smtp-sink, banner":
+            shares = [mine / its for mine, its in zip(rate, sink, strict=True)]
+            _note(run, f"newcomers: {name} / smtp-sink", "", shares)
 
 
 def _visit(server: Server, count: int) -> tuple[float, float]:
@@ -89,7 +96,7 @@ def _visit(server: Server, count: int) -> tuple[float, float]:
 # --- idle clients ---------------------------------------------------------------------
 
 
-def _idle(count: int, messages: int) -> None:
+def _idle(run: Run, count: int, messages: int) -> None:
     print(f"\n{count} idle clients (EHLO said) beside 4 KB mail on 50 reused connections")
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     if most < count + 1_000:
@@ -97,16 +104,16 @@ def _idle(count: int, messages: int) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     with mailgw(NULL) as server:
         send(server, SMALL, messages)  # warm
-        empty = _memory(server.process.pid)
-        alone, beside = [], []
+        empty = resident(server.process.pid)
+        alone, beside, grown = [], [], []
         for _ in range(3):
             alone.append(send(server, SMALL, messages))
             with _waiting(server.port, count):
-                full = _memory(server.process.pid)
+                grown.append((resident(server.process.pid) - empty) / count / 1000)
                 beside.append(send(server, SMALL, messages))
-    print(f"  memory: {(full - empty) / count / 1000:.1f} KB a client")
-    ratio = median(b.rate / a.rate for a, b in zip(alone, beside, strict=True))
-    print(f"  rate beside them: {ratio:.2f} of that without them")
+    _note(run, f"memory of one of {count} idle clients", "KB", grown, at_most=_IDLE)
+    shares = [b.rate / a.rate for a, b in zip(alone, beside, strict=True)]
+    _note(run, f"rate beside {count} idle clients / without", "", shares)
 
 
 @contextmanager
@@ -124,19 +131,10 @@ def _waiting(port: int, count: int) -> Iterator[None]:
         yield
 
 
-def _memory(pid: int) -> int:
-    """Octets that the workers have in memory."""
-    workers = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return sum(
-        int(Path(f"/proc/{worker}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
-        for worker in workers
-    )
-
-
 # --- look-ups -------------------------------------------------------------------------
 
 
-def _ranges(count: int) -> None:
+def _ranges(run: Run, count: int) -> None:
     print(f"\nOne address among {count} ranges, half of them IPv6")
     half = count // 2
     texts = [f"10.{n >> 8}.{n & 255}.0/25" for n in range(half)]
@@ -146,10 +144,12 @@ def _ranges(count: int) -> None:
     for family, address in asked.items():
         mine = _each(lambda address=address: address in ours)
         others = _each(lambda address=address: address in peer)
-        print(f"  {family}: {mine:.1f} us; netaddr.IPSet {others / mine:.0f} times as long")
+        _note(run, f"{family} address among {count} ranges", "us", mine, at_most=_RANGE)
+        shares = [b / a for a, b in zip(mine, others, strict=True)]
+        _note(run, f"{family}: netaddr.IPSet takes as long", "times", shares)
 
 
-def _local_addresses(folder: Path, count: int) -> None:
+def _local_addresses(run: Run, folder: Path, count: int) -> None:
     print(f"\nOne address among {count} local ones")
     file = _list(folder, count)
     before, begun = _own_memory(), time.perf_counter()
@@ -158,9 +158,12 @@ def _local_addresses(folder: Path, count: int) -> None:
     known, unknown = f"user{count // 2}@example.org", f"user{count}@example.org"
     plain = {known}
     mine, no = (_each(lambda a=a: found.is_local(a)) for a in (known, unknown))
-    print(f"  {mine:.1f} us for one that is, {no:.1f} us for one that is not")
-    print(f"  a Python set of one lower-case text: {_each(lambda: known.lower() in plain):.1f} us")
-    print(f"  read from the file in {seconds:.1f} s, {octets / 1e6:.0f} MB")
+    _note(run, f"one of {count} local addresses", "us", mine, at_most=_ADDRESS)
+    _note(run, "one that is none of them", "us", no, at_most=_ADDRESS)
+    lower = _each(lambda: known.lower() in plain)
+    _note(run, "a Python set of one lower-case text", "us", lower)
+    _note(run, f"{count} local addresses read from the file", "s", [seconds], at_most=_READ)
+    _note(run, f"{count} local addresses in memory", "MB", [octets / 1e6])
 
 
 def _list(folder: Path, count: int) -> Path:
@@ -173,21 +176,21 @@ def _own_memory() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
 
 
-def _each(work: Callable[[], object]) -> float:
-    """Microseconds for one time, the median of several rounds."""
+def _each(work: Callable[[], object]) -> list[float]:
+    """Microseconds for one time, in each of several rounds."""
     rounds = []
     for _ in range(5):
         begun = time.perf_counter()
         for _ in range(20_000):
             work()
         rounds.append((time.perf_counter() - begun) / 20_000 * 1e6)
-    return median(rounds)
+    return rounds
 
 
 # --- reload ---------------------------------------------------------------------------
 
 
-def _reload(folder: Path, count: int) -> None:
+def _reload(run: Run, folder: Path, count: int) -> None:
     print(f"\nA reload with {count} local addresses, while a client sends mail without a pause")
     file = _list(folder, count)
     with mailgw(NULL | {"MAILGW_LOCAL_ADDRESSES": str(file)}) as server:
@@ -196,13 +199,8 @@ def _reload(folder: Path, count: int) -> None:
             _longest_wait(server, 6.0, lambda: os.kill(server.process.pid, signal.SIGHUP))
             for _ in range(3)
         ]
-    print(
-        f"  the longest wait: {_milliseconds(busy)} ms in 3 reloads, {quiet * 1e3:.0f} ms without"
-    )
-
-
-def _milliseconds(seconds: Sequence[float]) -> str:
-    return ", ".join(f"{each * 1e3:.0f}" for each in seconds)
+    _note(run, "the longest wait for a 250 in a reload", "ms", [each * 1e3 for each in busy])
+    _note(run, "the longest wait without one", "ms", [quiet * 1e3])
 
 
 def _longest_wait(server: Server, seconds: float, act: Callable[[], None]) -> float:

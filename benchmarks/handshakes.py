@@ -1,6 +1,6 @@
 """What STARTTLS costs the gateway: CPU of sessions with one mail, in clear and over TLS.
 
-    .venv/bin/python benchmarks/handshakes.py [--rounds N] [--quick]
+    .venv/bin/python benchmarks/handshakes.py [--rounds N] [--quick] [--json FILE]
 
 Mail is accepted and dropped; clients come one after the other, none resumes a session. Only
 the gateway's CPU is looked at, so it does not matter how fast the client is. Exit 1 when a
@@ -9,7 +9,6 @@ process died or a mail was refused.
 
 from __future__ import annotations
 
-import argparse
 import smtplib
 import ssl
 import sys
@@ -17,11 +16,12 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from statistics import median
 
+import frame
 import trustme
 from processes import Failed, cpu_seconds
-from reception import Server, mailgw
+from samples import Figure, Run
+from servers import NULL, Certificate, Server, mailgw
 
 _KEYS = {"ECDSA P-256": trustme.KeyType.ECDSA, "RSA 2048": trustme.KeyType.RSA}
 _MESSAGE = b"Subject: benchmark\r\n\r\n" + (b"x" * 76 + b"\r\n") * 52
@@ -29,20 +29,19 @@ _MESSAGE = b"Subject: benchmark\r\n\r\n" + (b"x" * 76 + b"\r\n") * 52
 
 def main() -> int:
     """Let clear and encrypted sessions take turns, and print what each costs."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--rounds", type=int, default=5, help="turns of each (default 5)")
-    parser.add_argument("--quick", action="store_true", help="2 short rounds: does it work?")
-    options = parser.parse_args()
+    options = frame.parser(__doc__, rounds=5).parse_args()
     rounds, sessions = (2, 50) if options.quick else (options.rounds, 400)
-    try:
-        _run(rounds, sessions)
-    except (Failed, smtplib.SMTPException) as failure:
-        print(f"benchmark failed: {failure}", file=sys.stderr)
-        return 1
-    return 0
+
+    def measure(run: Run) -> None:
+        try:
+            _measure(run, rounds, sessions)
+        except smtplib.SMTPException as failure:
+            raise Failed(f"a mail was not taken: {failure}") from failure
+
+    return frame.run(measure, options.json)
 
 
-def _run(rounds: int, sessions: int) -> None:
+def _measure(run: Run, rounds: int, sessions: int) -> None:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mailgw-bench-")))
         servers = {
@@ -54,16 +53,15 @@ def _run(rounds: int, sessions: int) -> None:
             for name, server in servers.items():
                 costs[name].append(_cost(server, sessions, encrypted=True))
         version = _version(next(iter(servers.values())))
-    print(f"one mail of 4 KB a session, CPU us of the gateway, {rounds} rounds of {sessions}")
+    print(f"\nOne mail of 4 KB a session, CPU of the gateway, {rounds} rounds of {sessions}")
     # The first round is a cold start.
     clear = costs.pop("clear")[1:]
-    print(f"  in clear              {median(clear):>6.0f} ({min(clear):.0f}-{max(clear):.0f})")
+    frame.note(run, Figure("handshakes", "a session in clear", "us", clear))
     for name, each in costs.items():
+        title = f"a session over {version}, {name}"
+        frame.note(run, Figure("handshakes", title, "us", each[1:]))
         more = [a - b for a, b in zip(each[1:], clear, strict=True)]
-        print(
-            f"  {version}, {name:<11} {median(each[1:]):>6.0f} "
-            f"({min(each[1:]):.0f}-{max(each[1:]):.0f}), {median(more):.0f} more"
-        )
+        frame.note(run, Figure("handshakes", f"{name}: more than in clear", "us", more))
 
 
 @contextmanager
@@ -73,13 +71,7 @@ def _gateway(folder: Path, kind: trustme.KeyType) -> Iterator[Server]:
     chain.write_bytes(b"".join(blob.bytes() for blob in certificate.cert_chain_pems))
     certificate.private_key_pem.write_to_path(key)
     key.chmod(0o600)
-    keys = {
-        "MAILGW_OUTPUT": "null",
-        "MAILGW_RABBITMQ_ADDRESS": "",
-        "MAILGW_SMTP_CERTIFICATE": str(chain),
-        "MAILGW_SMTP_KEY": str(key),
-    }
-    with mailgw(keys) as server:
+    with mailgw(NULL, Certificate(str(chain), str(key))) as server:
         yield server
 
 

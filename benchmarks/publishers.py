@@ -1,6 +1,6 @@
 """Confirmed publishing without SMTP: the outlet beside the libraries, in one run.
 
-    .venv/bin/python benchmarks/publishers.py [--rounds N] [--quick]
+    .venv/bin/python benchmarks/publishers.py [--rounds N] [--quick] [--json FILE]
 
 One document of 5 KB again and again into a quorum queue of a private RabbitMQ, 50 in
 flight, persistent, mandatory, confirmed. The queue is counted and emptied after each turn.
@@ -9,24 +9,24 @@ Exit 0 whatever the numbers are; 1 when a publisher died or a message was lost.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import os
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import aio_pika
 import endtoend
+import frame
 import report
 from pamqp.common import FieldTable
 from processes import Failed, Process, cpu_seconds, machine_cpu_seconds, running
-from samples import Case, Contender, Sample, compare
+from samples import Case, Contender, Run, Sample, compare
 
 _KINDS = ("outlet", "aio-pika", "aiormq", "pika")
 _QUEUE = "benchmark"
@@ -37,25 +37,22 @@ _BODY = b'{"mime":"' + b"All work and no play makes a dull mail.\\r\\n" * 115 + 
 
 def main() -> int:
     """Run what the command line asks for."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--rounds", type=int, default=7, help="turns of each (default 7)")
-    parser.add_argument("--quick", action="store_true", help="2 short rounds: does it work?")
-    options = parser.parse_args()
-    # As Ctrl-C: what was started is ended on the way out.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    options = frame.parser(__doc__, rounds=7).parse_args()
     rounds, seconds = (2, 0.5) if options.quick else (options.rounds, 2.5)
-    try:
-        install()
+
+    def compared(run: Run) -> None:
+        try:
+            install()
+        except subprocess.CalledProcessError as failure:
+            raise Failed(str(failure)) from failure
         with endtoend.private_broker() as broker:
-            facts = report.machine(broker.version)
-            print(", ".join(f"{name} {text}" for name, text in facts.items()))
+            run.machine["RabbitMQ"] = broker.version
             case = measure(broker, rounds, seconds)
-    except (Failed, subprocess.CalledProcessError) as failure:
-        print(f"benchmark failed: {failure}", file=sys.stderr)
-        return 1
-    print(*report.end_to_end(case), sep="\n")
-    print(*(report.ratio(case, "outlet", kind, None) for kind in _KINDS[1:]), sep="\n")
-    return 0
+        run.cases.append(case)
+        print(*report.end_to_end(case), sep="\n")
+        print(*(report.ratio(case, "outlet", kind, None) for kind in _KINDS[1:]), sep="\n")
+
+    return frame.run(compared, options.json)
 
 
 def install() -> None:
@@ -86,7 +83,8 @@ def measure(broker: endtoend.Broker, rounds: int, seconds: float) -> Case:
             command = [sys.executable, str(_HERE / "publisher.py"), kind, _QUEUE, str(body)]
             started = stack.enter_context(running(kind, command, environ=environ, pipes=True))
             contenders.append(Contender(kind, partial(_turn, started, broker)))
-        return compare(f"documents of {len(_BODY)} octets", contenders, rounds, seconds)
+        case = compare(f"documents of {len(_BODY)} octets", contenders, rounds, seconds)
+        return replace(case, part="publishers")
 
 
 def _turn(publisher: Process, broker: endtoend.Broker, count: int) -> Sample:

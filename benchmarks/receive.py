@@ -8,18 +8,15 @@ whatever they are; 1 when a process died or a message was lost.
 
 from __future__ import annotations
 
-import argparse
-import signal
 import sys
-from pathlib import Path
 
 import encrypted
 import endtoend
+import frame
 import peers
 import reception
 import report
-from processes import Failed
-from samples import Case, Run, write
+from samples import Case, Run
 
 # How many times as fast as a peer mailgw is meant to be, by case and peer.
 _EXPECTED: dict[str, dict[str, float]] = {
@@ -53,48 +50,23 @@ more: compare CPU time. Medians; ratios are round by round.
 
 def main() -> int:
     """Run what the command line asks for."""
-    options = _options()
-    # As Ctrl-C: what was started is ended on the way out.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    try:
-        _run(options)
-    except Failed as failure:
-        print(f"benchmark failed: {failure}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
-    return 0
-
-
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--rounds", type=int, default=5, help="turns of each (default 5)")
-    parser.add_argument("--quick", action="store_true", help="2 short rounds: does it work?")
+    parser = frame.parser(__doc__, rounds=5)
     parser.add_argument("--part", type=int, choices=(1, 2, 3), help="only this part")
     parser.add_argument("--without", type=peers.names, default=[], metavar="PEER,PEER")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the raw numbers here")
     options = parser.parse_args()
-    if options.rounds < 1:
-        parser.error("--rounds: at least 1")
-    return options
-
-
-def _run(options: argparse.Namespace) -> None:
     rounds, seconds = (2, 0.5) if options.quick else (options.rounds, 1.75)
-    cases: list[Case] = []
-    facts = report.machine(None)
-    print(report.facts(facts), flush=True)
-    if options.part in (None, 1):
-        cases += _part_1(options.without, rounds, seconds)
-    if options.part in (None, 2):
-        with endtoend.private_broker() as broker:
-            facts["RabbitMQ"] = broker.version
-            cases.append(_part_2(broker, options.without, rounds, seconds))
-    if options.part in (None, 3):
-        cases.append(_part_3(options.without, rounds, seconds))
-    if options.json:
-        write(options.json, Run(report.command(), facts, cases))
+
+    def measure(run: Run) -> None:
+        if options.part in (None, 1):
+            run.cases.extend(_part_1(options.without, rounds, seconds))
+        if options.part in (None, 2):
+            with endtoend.private_broker() as broker:
+                run.machine["RabbitMQ"] = broker.version
+                run.cases.append(_part_2(broker, options.without, rounds, seconds))
+        if options.part in (None, 3):
+            run.cases.append(_part_3(options.without, rounds, seconds))
+
+    return frame.run(measure, options.json)
 
 
 def _part_1(without: list[str], rounds: int, seconds: float) -> list[Case]:

@@ -25,6 +25,7 @@ _TITLES = {
     "encrypted": "Over TLS, accepted and dropped",
     "dropped by sessions": "Accepted and dropped, by sessions",
     "confirmed by sessions": "Confirmed by a quorum queue, by sessions",
+    "publishers": "Confirmed publishing without SMTP",
     "embedded": "The embedded queue, beside SQLite alone",
     "paced": "From final dot to 250 at half of the top rate",
     "workers": "Worker processes",

@@ -8,19 +8,16 @@ process died or a message was lost.
 
 from __future__ import annotations
 
-import argparse
-import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from pathlib import Path
 
 import endtoend
+import frame
 import peers
 import report
-from processes import Failed
-from samples import WARM_UP, Case, Contender, Run, Sample, compare, write
+from samples import WARM_UP, Case, Contender, Run, Sample, compare
 from servers import NULL, Server, mailgw, smtp_sink
 from source import Source
 
@@ -32,37 +29,25 @@ _UNFIT = ("postfix",)
 
 def main() -> int:
     """Run both parts: accepted and dropped, and confirmed by a quorum queue."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--rounds", type=int, default=3, help="turns of each (default 3)")
-    parser.add_argument("--quick", action="store_true", help="1 short round: does it work?")
+    parser = frame.parser(__doc__, rounds=3)
     parser.add_argument("--without", type=peers.names, default=[], metavar="PEER,PEER")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the raw numbers here")
     options = parser.parse_args()
     rounds, seconds = (1, 0.3) if options.quick else (options.rounds, 1.75)
     without = [*options.without, *_UNFIT]
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    facts, cases = report.machine(None), []
-    print(report.facts(facts))
-    try:
+
+    def measure(run: Run) -> None:
         print("\nAccepted and dropped, 4 KB, connections reused, sent by sender.py")
         for case in _dropped(without, rounds, seconds):
             print("\n".join(report.sessions(case)), flush=True)
-            cases.append(case)
+            run.cases.append(case)
         with endtoend.private_broker() as broker:
-            facts["RabbitMQ"] = broker.version
+            run.machine["RabbitMQ"] = broker.version
             print(f"\nThe same, confirmed by a quorum queue of RabbitMQ {broker.version}")
             for case in _confirmed(broker, without, rounds, seconds):
                 print("\n".join(report.sessions(case)), flush=True)
-                cases.append(case)
-    except Failed as failure:
-        print(f"benchmark failed: {failure}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
-    if options.json:
-        write(options.json, Run(report.command(), facts, cases))
-    return 0
+                run.cases.append(case)
+
+    return frame.run(measure, options.json)
 
 
 def _dropped(without: Sequence[str], rounds: int, seconds: float) -> Iterator[Case]:
