@@ -34,7 +34,7 @@ _MiB = 1 << 20
 # What reading one may need besides the document, which has the message in it.
 ROOM = 24 * _MiB
 # For as many elements as are read at all; others have their turn all the while.
-LONG = 4.0
+LONG = 20.0
 DSN = report("delivery-status", ("message/delivery-status", delivery_status(1)))
 
 
