@@ -66,6 +66,7 @@ def _bars(axis: Axes, case: Case) -> None:
         )
     axis.set_yticks(range(len(names)), names, fontsize=9)
     axis.set_xlabel("messages a second", fontsize=9)
+    axis.locator_params(axis="x", nbins=6)
     axis.set_title(case.title, fontsize=10)
     axis.margins(x=0.18)
     axis.spines[["top", "right"]].set_visible(False)
