@@ -112,17 +112,7 @@ def house_of(
     budget = _budget(settings.storage.largest_staying(maxsize))
     # With a budget of its own: who has a share of the other may want one of this.
     bodies = bodies_of(settings.storage, _budget(maxsize)) if kept else None
-    rules = Rules(
-        hostname=hostname,
-        max_size=settings.smtp.maxsize,
-        max_errors=settings.smtp.max_errors,
-        addresses=settings.smtp.validate_address,
-        newlines=settings.smtp.bare_newlines,
-        starttls=tls is not None,
-        auth=bool(settings.access.username or settings.access.auth or extensions.authenticate),
-        dsn=settings.smtp.dsn,
-        courtesies=extensions.reply_to_all,
-    )
+    rules = _rules(settings, hostname, extensions, tls=tls is not None)
     gate, intake = extensions.around(
         _gate(settings, hostname, output, bodies, counters, locals_, resolver),
         _intake(settings, hostname, output, examination, unseen, bodies, budget),
@@ -148,6 +138,21 @@ def house_of(
         greeting_delay=settings.limits.greeting_delay,
         minimum_rate=settings.limits.minimum_rate,
         unseen=unseen,
+    )
+
+
+def _rules(settings: Settings, hostname: str, extensions: Extensions, *, tls: bool) -> Rules:
+    access, smtp = settings.access, settings.smtp
+    return Rules(
+        hostname=hostname,
+        max_size=smtp.maxsize,
+        max_errors=smtp.max_errors,
+        addresses=smtp.validate_address,
+        newlines=smtp.bare_newlines,
+        starttls=tls,
+        auth=bool(access.username or access.auth or extensions.authenticate),
+        dsn=smtp.dsn,
+        courtesies=extensions.reply_to_all,
     )
 
 
