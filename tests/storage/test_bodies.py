@@ -421,6 +421,35 @@ async def test_the_sweep_never_takes_what_was_published_and_lost_only_one_mark(
     assert await names(place) == [KEY]
 
 
+class Settling(Folder):
+    """A folder where a gateway takes the marks off KEY between two looks of somebody else."""
+
+    looked = False
+
+    async def entries(self, folder: str) -> AsyncIterator[Entry]:
+        async for entry in super().entries(folder):
+            yield entry
+        if not self.looked:
+            self.looked = True
+            for state in ("writing", "publishing"):
+                await self.remove([mark(state, KEY)])
+
+
+async def test_the_sweep_never_takes_what_was_published_and_settles_meanwhile(
+    tmp_path: Path,
+) -> None:
+    place = Settling(tmp_path / "bodies", 2)
+    for name in (mark("writing", KEY), KEY, mark("publishing", KEY)):
+        await place.put(name, [MAIL])
+
+    # The marks are old: the place was away for long after the mail was published.
+    swept = await sweep(place, datetime.now(UTC) + timedelta(minutes=1), dry=False)
+
+    assert swept.orphans == ()
+    assert await whole(place, KEY) == MAIL
+    await place.close()
+
+
 async def test_a_sweep_beside_mail_that_is_under_way_takes_nothing_of_it(tmp_path: Path) -> None:
     go_on = asyncio.Event()
     for at in ("mail/", "publishing/"):

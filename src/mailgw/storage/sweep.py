@@ -41,9 +41,10 @@ async def sweep(place: Place, before: datetime, *, dry: bool, uncertain: bool = 
 
     With `uncertain` those too that may be in one. Raises StorageError.
     """
-    writing = await _marked(place, WRITING)
-    # Looked at second, because this mark is set second.
+    # Looked at first, because this mark is taken off second: whoever takes both off between
+    # the two looks, late, of what is published, has left no WRITING for the second.
     publishing = await _marked(place, PUBLISHING)
+    writing = await _marked(place, WRITING)
     orphans = [key for key, set_ in writing.items() if set_ < before and key not in publishing]
     octets = 0
     for key in orphans:
