@@ -153,7 +153,18 @@ class Amqp:
         alone = len(publications) == 1
         try:
             self.check(publications)
-            await self._publish_all_in_spite_of_others(publications)
+            limit = self._limit
+            try:
+                await self._publish_all(publications)
+            except ChannelLost:
+                if self._limit == limit:
+                    raise
+                self.check(publications)
+                # It was closed for what others sent: that is how the broker tells its limit,
+                # once in a connection at most. Of ours some may be in their queues by then,
+                # whatever is said of them the second time.
+                alone = False
+                await self._publish_all(publications)
         except Returned as error:
             raise self._came_back(error, nowhere=alone) from None
         except Nacked:
@@ -191,21 +202,6 @@ class Amqp:
     def _check_size(self, size: int) -> None:
         if size > self._limit:
             raise Undeliverable(f"amqp: {size} octets, and the broker takes {self._limit}")
-
-    async def _publish_all_in_spite_of_others(self, publications: Sequence[Publication]) -> None:
-        """Publish, and once more where the channel was closed for what others sent.
-
-        That is how the broker tells its limit, once in a connection at most. Of these some
-        may be in their queues by then, and are there twice, under the same ids.
-        """
-        limit = self._limit
-        try:
-            await self._publish_all(publications)
-        except ChannelLost:
-            self.check(publications)
-            if self._limit == limit:
-                raise
-            await self._publish_all(publications)
 
     async def _publish_all(self, publications: Sequence[Publication]) -> None:
         confirms: list[Confirm] = []
