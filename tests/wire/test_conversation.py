@@ -343,6 +343,29 @@ async def test_cutting_ends_a_handshake_under_way(tmp_path: Path, start: str) ->
         assert door.listener.idle
 
 
+async def test_draining_waits_for_no_handshake_on_the_tls_port(tmp_path: Path) -> None:
+    server, _ = contexts(tmp_path)
+    async with serving(Taken(), tls=server, secure=True) as door, talking(door):
+        await eventually(lambda: bool(door.listener.conversations), "the client is there")
+        door.listener.stop()
+        for conversation in tuple(door.listener.conversations):
+            conversation.drain()
+        await asyncio.wait_for(door.deserted(), PATIENCE)
+
+
+async def test_draining_amid_starttls_is_told_inside_tls(tmp_path: Path) -> None:
+    server, trusting = contexts(tmp_path)
+    async with serving(Taken(), tls=server) as door, talking(door) as client:
+        await client.reply()
+        await client.ask(b"EHLO clear.test")
+        await client.ask(b"STARTTLS")
+        [conversation] = door.listener.conversations
+        conversation.drain()
+        await client.writer.start_tls(trusting, server_hostname="localhost")
+        assert (await client.reply()).startswith("421 4.3.2 ")
+        assert await client.reply() == ""
+
+
 async def test_draining_ends_who_is_idle_and_waits_for_who_is_not() -> None:
     slow = Slow()
     async with serving(slow) as door, talking(door) as busy, talking(door) as idle:

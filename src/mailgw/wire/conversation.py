@@ -21,7 +21,6 @@ from mailgw.smtp.reply import Refusal, Reply
 from mailgw.smtp.session import Session
 from mailgw.wire.house import Answer, House, Now
 from mailgw.wire.last_reply import LastReply
-from mailgw.wire.tls import negotiated
 from mailgw.wire.transport import Link
 
 
@@ -48,7 +47,7 @@ class Conversation:
         )
         self._last_reply = LastReply(link, house.unseen)
         self._loop = asyncio.get_running_loop()
-        self._deadline = self._loop.time() + house.patience
+        self._deadline = self._loop.time() + (house.handshake if secure else house.patience)
         self._waiting: asyncio.Task[None] | None = None
         self._draining = False
         self._half_closed = False
@@ -56,7 +55,7 @@ class Conversation:
         self._recipients: list[Recipient] = []
         self._content: Spool | None = None
         self._spool_failed = False
-        self._handshaking = False
+        self._started = False
         # While the banner is held back: who sets it ends that.
         self._hush: asyncio.Future[Reply] | None = None
         self._taken = 0
@@ -66,12 +65,7 @@ class Conversation:
     # --- what the link tells --------------------------------------------------------
 
     def started(self) -> None:
-        tls = None
-        if self._session.tls and self._link.transport is not None:
-            tls = negotiated(self._link.transport)
-        if tls is not None:
-            self.peer = self.peer._replace(tls=tls)
-            self._house.gate.secured(self.peer)
+        self._started = True
         # Balancers look in every few seconds: that would be most of the log.
         if not self.peer.health_check:
             log.info(
@@ -80,9 +74,21 @@ class Conversation:
                 peer=self.peer.remote_ip,
                 port=self.peer.local_port,
                 proxy=self.peer.proxy_ip,
-                tls=tls.version if tls else None,
+                tls=self.peer.tls.version if self.peer.tls else None,
             )
         self._proceed()
+
+    def secured(self) -> None:
+        # RFC 3207 4.2: what was learnt in clear is forgotten.
+        self.peer = self.peer._replace(tls=self._link.tls, helo=None, esmtp=False, user=None)
+        self._house.gate.secured(self.peer)
+        if not self._started:
+            self.started()
+            return
+        self._deadline = self._loop.time() + self._house.patience
+        self._session.tls_started()
+        if self._draining:
+            self._end_if_drained()
 
     def received(self, data: bytes) -> None:
         if self._last_reply.awaited:
@@ -111,6 +117,14 @@ class Conversation:
             self._proceed()
 
     def ended(self) -> None:
+        # Who only looks whether a TLS port is there shakes no hands, every few seconds.
+        if self._link.shaking_hands and not self.peer.health_check:
+            log.info(
+                "tls.failed",
+                id=self.peer.connection_id,
+                peer=self.peer.remote_ip,
+                reason=self._link.trouble or "the connection ended",
+            )
         if self._waiting is None:
             self._end()
         else:
@@ -122,7 +136,9 @@ class Conversation:
     def drain(self) -> None:
         """End as soon as no transaction is under way (RFC 5321 3.8)."""
         self._draining = True
-        if self._waiting is None:
+        if not self._started:
+            self._link.abort()
+        elif self._waiting is None:
             self._end_if_drained()
         else:
             self._break_hush(reply.SHUTTING_DOWN)
@@ -130,10 +146,10 @@ class Conversation:
     def cut(self) -> None:
         """End now; a message whose final dot came is finished all the same."""
         self._draining = True
-        if self._waiting is None:
+        if self._link.shaking_hands:
+            self._link.abort()
+        elif self._waiting is None:
             self._say_last(reply.SHUTTING_DOWN)
-        elif self._handshaking:
-            self._waiting.cancel()
         else:
             self._break_hush(reply.SHUTTING_DOWN)
 
@@ -142,7 +158,9 @@ class Conversation:
         self._last_reply.look()
         if now < self._deadline:
             return
-        if self._waiting is not None:
+        if self._link.shaking_hands:
+            self._link.abort("no handshake in time")
+        elif self._waiting is not None:
             # Answered 451 by `_wait`; what was under way may still become safe.
             self._waiting.cancel()
         elif self._link.open and not self._session.closed:
@@ -196,8 +214,6 @@ class Conversation:
         except Exception:  # noqa: BLE001 - our own bug costs this client a 451, no more
             answer = self._our_bug()
         self._settle(event, answer)
-        if isinstance(event, events.StartTls):
-            await self._start_tls()
         self._waiting = None
         if self._link.transport is None:
             self._end()
@@ -218,7 +234,7 @@ class Conversation:
         if data:
             # An answered command moves the deadline, single octets do not.
             self._deadline = self._loop.time() + self._house.patience
-            self._link.send(data)
+            self._link.send(data, last=self._session.closed)
         if self._session.closed:
             self._last_reply.close()
 
@@ -234,9 +250,10 @@ class Conversation:
     def _end(self) -> None:
         self._last_reply.ended()
         self._forget()
-        self._house.gate.gone(self.peer)
-        if self._taken or not self.peer.health_check:
-            log.info("client.gone", id=self.peer.connection_id, taken=self._taken)
+        if self._started:
+            self._house.gate.gone(self.peer)
+            if self._taken or not self.peer.health_check:
+                log.info("client.gone", id=self.peer.connection_id, taken=self._taken)
         self._done(self)
 
     # --- events ---------------------------------------------------------------------
@@ -262,7 +279,7 @@ class Conversation:
             case events.Hello():
                 return gate.hello(peer._replace(helo=event.name, esmtp=event.esmtp))
             case events.StartTls():
-                return self._ready_for_tls()
+                return reply.READY_FOR_TLS if self._house.tls is not None else reply.TLS_NOT_OFFERED
             case events.Credentials():
                 return gate.credentials(peer, event.username, event.password)
             case events.DataRefused():
@@ -315,6 +332,8 @@ class Conversation:
                 self._forget()
             case events.Hello():
                 self._log_refusal("hello.refused", said, helo=event.name)
+            case events.StartTls() if said.positive:
+                self._start_tls()
             case events.Credentials() if said.positive:
                 self.peer = self.peer._replace(user=event.username)
                 log.info("auth.accepted", id=self.peer.connection_id, user=event.username)
@@ -355,30 +374,11 @@ class Conversation:
 
     # --- TLS ------------------------------------------------------------------------
 
-    async def _ready_for_tls(self) -> Answer:
-        # Nothing is read in clear from now on.
-        self._link.pause()
-        return reply.READY_FOR_TLS if self._house.tls is not None else reply.TLS_NOT_OFFERED
-
-    async def _start_tls(self) -> None:
+    def _start_tls(self) -> None:
         self._flush()
-        if self._house.tls is None or self._session.closed:
-            return
-        # The deadline of decisions does not count here: the client is at work, not we.
-        self._deadline = self._loop.time() + self._house.handshake
-        self._handshaking = True
-        early = await self._link.start_tls(self._house.tls, self._house.handshake)
-        self._handshaking = False
-        if early is None or self._link.transport is None:
-            log.info("tls.failed", id=self.peer.connection_id)
-            return
-        # RFC 3207 4.2: what was learnt in clear is forgotten.
-        tls = negotiated(self._link.transport)
-        self.peer = self.peer._replace(tls=tls, helo=None, esmtp=False, user=None)
-        self._house.gate.secured(self.peer)
-        self._deadline = self._loop.time() + self._house.patience
-        self._session.tls_started()
-        self._session.receive(early)
+        if self._house.tls is not None:
+            self._link.start_tls(self._house.tls)
+            self._deadline = self._loop.time() + self._house.handshake
 
     # --- the transaction ------------------------------------------------------------
 

@@ -185,21 +185,13 @@ class Listener:
         if refusal is not None:
             _turn_away(sock, peer, refusal, secure=secure)
             return True
-        link = Link()
+        link = Link(house.tls if secure else None)
         leave = partial(self._leave, house, peer)
         conversation = Conversation(link, peer, house, secure=secure, done=leave)
         self.conversations.add(conversation)
         try:
-            if not secure:
-                await self._loop.connect_accepted_socket(lambda: link, sock)
-            else:
-                await self._loop.connect_accepted_socket(
-                    lambda: link, sock, ssl=house.tls, ssl_handshake_timeout=house.handshake
-                )
-        except OSError as trouble:
-            # Who only looks whether a TLS port is there shakes no hands, every few seconds.
-            if not peer.health_check:
-                log.info("tls.failed", id=peer.connection_id, peer=peer.remote_ip, reason=trouble)
+            await self._loop.connect_accepted_socket(lambda: link, sock)
+        except OSError:  # it was gone before it could be served
             leave(conversation)
         except asyncio.CancelledError:
             leave(conversation)

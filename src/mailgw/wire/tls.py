@@ -1,12 +1,19 @@
-"""TLS for the server side: a context from files, and what a handshake agreed on."""
+"""TLS for the server side: a context from files, and the tunnel that a handshake makes.
+
+The tunnel has no socket and no clock: records go in, what the client said comes out, and
+the reverse. Law: nothing costs a write of its own that can travel with a reply.
+"""
 
 from __future__ import annotations
 
 import ssl
-from asyncio import BaseTransport
+from contextlib import suppress
 from pathlib import Path
 
 from mailgw.mail.peer import Tls
+
+# RFC 8446 5.1: the most that one record carries.
+_RECORD = 16_384
 
 
 class BadCertificate(Exception):
@@ -26,7 +33,7 @@ def server_context(certificate: Path, key: Path, ciphers: str) -> ssl.SSLContext
         # Without a callback OpenSSL would ask on the terminal for a passphrase.
         context.load_cert_chain(certificate, key, password=_no_passphrase)
     except (OSError, ValueError) as trouble:
-        raise BadCertificate(f"{certificate} and {key}: {_plain(trouble)}") from None
+        raise BadCertificate(f"{certificate} and {key}: {plain(trouble)}") from None
     if ciphers:
         try:
             context.set_ciphers(ciphers)
@@ -35,20 +42,72 @@ def server_context(certificate: Path, key: Path, ciphers: str) -> ssl.SSLContext
     return context
 
 
-def negotiated(transport: BaseTransport) -> Tls | None:
-    """What the transport's handshake agreed on; None in clear."""
-    tls = transport.get_extra_info("ssl_object")
-    if tls is None:
-        return None
-    cipher = tls.cipher()
-    return Tls(tls.version() or "", cipher[0] if cipher else "")
+class Tunnel:
+    """The server's side of TLS with one client, beginning with the handshake."""
+
+    __slots__ = ("_closed", "_incoming", "_outgoing", "_tls", "ended", "negotiated")
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self._closed = False
+        # What the handshake agreed on, None until it is done.
+        self.negotiated: Tls | None = None
+        # The client said that it says no more.
+        self.ended = False
+
+    def receive(self, records: bytes) -> bytes:
+        """What the client said in these records, as far as they are complete.
+
+        Then send `data_to_send()`, also where `negotiated` is there since now. Raises
+        ssl.SSLError when the handshake fails and for what was not written by the client:
+        nothing follows it but `close()`.
+        """
+        self._incoming.write(records)
+        said = []
+        try:
+            if self.negotiated is None:
+                self._tls.do_handshake()
+                cipher = self._tls.cipher()
+                self.negotiated = Tls(self._tls.version() or "", cipher[0] if cipher else "")
+            # Asked first, because an exception costs more than a record.
+            while self._incoming.pending:
+                octets = self._tls.read(_RECORD)
+                if not octets:
+                    self.ended = True
+                    break
+                said.append(octets)
+        except ssl.SSLWantReadError:
+            pass
+        return said[0] if len(said) == 1 else b"".join(said)
+
+    def data_to_send(self) -> bytes:
+        """Records that TLS itself has to say, if any."""
+        return self._outgoing.read() if self._outgoing.pending else b""
+
+    def send(self, octets: bytes) -> None:
+        """Put octets into records, which `data_to_send` gives. Not amid the handshake."""
+        written = self._tls.write(octets)
+        while written < len(octets):
+            written += self._tls.write(octets[written:])
+
+    def close(self) -> None:
+        """Tell the client that nothing was cut off; more cannot be sent (RFC 8446 6.1)."""
+        if self._closed:
+            return
+        self._closed = True
+        # The client's own close_notify is not waited for. After a failure, and amid the
+        # handshake, there is none to give.
+        with suppress(ssl.SSLError):
+            self._tls.unwrap()
 
 
 def _no_passphrase() -> str:
     raise ValueError("the key has a passphrase, which cannot be asked for here")
 
 
-def _plain(trouble: OSError | ValueError) -> str:
+def plain(trouble: OSError | ValueError) -> str:
+    """What went wrong, in the words of OpenSSL or of the system, without their numbers."""
     if isinstance(trouble, ssl.SSLError) and trouble.reason:
         return trouble.reason.lower().replace("_", " ")
     if isinstance(trouble, OSError) and trouble.strerror:

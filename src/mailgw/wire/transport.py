@@ -15,6 +15,9 @@ import sys
 import termios
 from typing import Protocol, cast
 
+from mailgw.mail.peer import Tls
+from mailgw.wire.tls import Tunnel, plain
+
 # How long a closing connection may take to drain its last reply, in seconds.
 _FAREWELL = 10.0
 # The state of a connection of which nothing is left, as Linux numbers them.
@@ -24,7 +27,11 @@ _TCP_CLOSE = 7
 class Receiver(Protocol):
     """Who hears what happens on a link."""
 
-    def started(self) -> None: ...
+    def started(self) -> None:
+        """The client may be spoken to; not called where TLS comes first."""
+
+    def secured(self) -> None:
+        """A handshake is done, and what is said from now on is inside TLS."""
 
     def received(self, data: bytes) -> None: ...
 
@@ -38,35 +45,41 @@ class Receiver(Protocol):
 
 
 class Link(asyncio.Protocol):
-    """One TCP connection. Its receiver is set before the first byte."""
+    """One TCP connection. Its receiver is set before the first byte.
+
+    With `tls` a handshake comes before anything else.
+    """
 
     receiver: Receiver
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self._tunnel = Tunnel(tls) if tls is not None else None
         self.transport: asyncio.Transport | None = None
         self.choked = False
         self.closing = False
         # The client ended it and had all that was sent by then; or it broke.
         self.ended_in_order = False
         self.broken = False
-        self._early: list[bytes] | None = None
+        # What went wrong with TLS.
+        self.trouble = ""
         self._farewell: asyncio.TimerHandle | None = None
 
     # --- asyncio calls --------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
-        self.receiver.started()
+        if self._tunnel is None:
+            self.receiver.started()
 
     def data_received(self, data: bytes) -> None:
-        if self._early is None:
+        if self._tunnel is None:
             self.receiver.received(data)
         else:
-            self._early.append(data)
+            self._receive_records(self._tunnel, data)
 
     def eof_received(self) -> bool:
         self.ended_in_order = self.delivered() is True
-        if self.transport is not None and self.transport.get_extra_info("ssl_object"):
+        if self._tunnel is not None:
             return False
         self.receiver.half_closed()
         return True
@@ -82,10 +95,7 @@ class Link(asyncio.Protocol):
         if self.transport is None:
             return
         self.transport = None
-        self.broken = exc is not None
-        # Inside TLS not every event loop tells of the end before.
-        if exc is None and not self.closing:
-            self.ended_in_order = True
+        self.broken = exc is not None or bool(self.trouble)
         if self._farewell is not None:
             self._farewell.cancel()
         receiver = self.receiver
@@ -98,6 +108,16 @@ class Link(asyncio.Protocol):
     @property
     def open(self) -> bool:
         return self.transport is not None and not self.closing
+
+    @property
+    def tls(self) -> Tls | None:
+        """What a handshake agreed on; None in clear, and before it is done."""
+        return self._tunnel.negotiated if self._tunnel is not None else None
+
+    @property
+    def shaking_hands(self) -> bool:
+        """Whether a handshake is under way, or was when the connection ended."""
+        return self._tunnel is not None and self._tunnel.negotiated is None
 
     def delivered(self) -> bool | None:
         """Whether the client's system has all that was sent; None when it never will.
@@ -118,9 +138,16 @@ class Link(asyncio.Protocol):
             return None
         return None if state == _TCP_CLOSE else struct.unpack("=i", left) == (0,)
 
-    def send(self, data: bytes) -> None:
-        if self.transport is not None:
-            self.transport.write(data)
+    def send(self, data: bytes, *, last: bool = False) -> None:
+        """Send it; nothing more after the `last`."""
+        if self.transport is None or self.closing:
+            return
+        if self._tunnel is not None:
+            self._tunnel.send(data)
+            if last:
+                self._tunnel.close()
+            data = self._tunnel.data_to_send()
+        self.transport.write(data)
 
     def pause(self) -> None:
         if self.transport is not None and self.transport.is_reading():
@@ -135,38 +162,52 @@ class Link(asyncio.Protocol):
         if self.transport is None or self.closing:
             return
         self.closing = True
+        if self._tunnel is not None:
+            self._tunnel.close()
+            self._say_of_tls(self._tunnel)
         self.transport.close()
         if self.transport.get_write_buffer_size():
             loop = asyncio.get_running_loop()
             self._farewell = loop.call_later(_FAREWELL, self.abort)
 
-    def abort(self) -> None:
+    def abort(self, trouble: str = "") -> None:
+        """End it now, whatever is left to send."""
+        self.trouble = self.trouble or trouble
         if self.transport is not None:
             self.transport.abort()
 
-    async def start_tls(self, context: ssl.SSLContext, timeout: float) -> bytes | None:
-        """Shake hands. Gives what the client sent right behind its handshake, in TLS.
+    def start_tls(self, context: ssl.SSLContext) -> None:
+        """Take what comes from now on for a handshake: `secured` tells of its end.
 
-        None if it failed or was cancelled, and the connection is gone then.
+        Where it fails the connection ends, and `trouble` may say why.
         """
-        if self.transport is None:
-            return None
-        # A client may put its EHLO into the packet of its Finished: it is here before we
-        # are told that the handshake is done.
-        early: list[bytes] = []
-        self._early = early
+        self._tunnel = Tunnel(context)
+
+    # --- TLS ------------------------------------------------------------------------
+
+    def _receive_records(self, tunnel: Tunnel, records: bytes) -> None:
+        was_shaking_hands = tunnel.negotiated is None
         try:
-            upgraded = await asyncio.get_running_loop().start_tls(
-                self.transport, self, context, server_side=True, ssl_handshake_timeout=timeout
-            )
-        except (OSError, asyncio.CancelledError):  # ssl.SSLError and time-outs are among them
-            upgraded = None
-        finally:
-            self._early = None
-        if upgraded is None or self.transport is None:
-            # Event loops differ in whether they tell that such a connection is lost.
-            self.abort()
-            self.transport = None
-            return None
-        self.transport = upgraded
-        return b"".join(early)
+            said = tunnel.receive(records)
+        except ssl.SSLError as trouble:
+            self.trouble = plain(trouble)
+            # With what RFC 8446 6.2 has us tell the client.
+            self.close()
+            return
+        self._say_of_tls(tunnel)
+        if was_shaking_hands and tunnel.negotiated is not None:
+            self.receiver.secured()
+        if said and self.open:
+            self.receiver.received(said)
+        if tunnel.ended:
+            self.ended_in_order = self.delivered() is True
+            self.close()
+
+    def _say_of_tls(self, tunnel: Tunnel) -> None:
+        """Send what has nothing to do with what is said inside."""
+        data = tunnel.data_to_send()
+        if data and self.transport is not None:
+            self.transport.write(data)
+            # Who only makes TLS answer, and reads nothing, is told nothing more.
+            if self.choked:
+                self.pause()
