@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import ssl
+import weakref
 from collections.abc import Awaitable, Iterator
 from pathlib import Path
 
@@ -364,6 +366,33 @@ async def test_draining_amid_starttls_is_told_inside_tls(tmp_path: Path) -> None
         await client.writer.start_tls(trusting, server_hostname="localhost")
         assert (await client.reply()).startswith("421 4.3.2 ")
         assert await client.reply() == ""
+
+
+@pytest.mark.parametrize("how", ["STARTTLS", "the TLS port", "no handshake"])
+async def test_a_client_in_tls_leaves_nothing_for_the_collector(tmp_path: Path, how: str) -> None:
+    server, trusting = contexts(tmp_path)
+    secure = how != "STARTTLS"
+    context = trusting if how == "the TLS port" else None
+    gc.collect()
+    gc.disable()
+    try:
+        async with serving(Taken(), tls=server, secure=secure) as door:
+            async with talking(door, context) as client:
+                await eventually(lambda: bool(door.listener.conversations), "it is there")
+                ours = [weakref.ref(each) for each in door.listener.conversations]
+                if how == "no handshake":
+                    client.writer.write(b"EHLO client.test\r\n")
+                elif how == "STARTTLS":
+                    await upgraded(client, trusting)
+                    await client.ask(b"EHLO client.test")
+                else:
+                    await send_message(client)
+                    assert (await client.reply()).startswith("250-")
+                client.writer.write(b"QUIT\r\n")
+            await door.deserted()
+            await eventually(lambda: not any(each() for each in ours), "nothing keeps it")
+    finally:
+        gc.enable()
 
 
 async def test_draining_ends_who_is_idle_and_waits_for_who_is_not() -> None:
