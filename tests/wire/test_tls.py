@@ -140,6 +140,14 @@ def test_what_is_sent_is_heard_whole(tmp_path: Path, version: ssl.TLSVersion) ->
     assert tunnel.data_to_send() == b""
 
 
+def test_nothing_is_given_to_resume_with(tmp_path: Path) -> None:
+    tunnel, client = introduced(tmp_path, ssl.TLSVersion.TLSv1_3)
+    # A ticket would come first, and with it a write of its own.
+    tunnel.send(b"250 OK\r\n")
+    assert client.hears(tunnel.data_to_send()) == b"250 OK\r\n"
+    assert client.tls.session is None or not client.tls.session.has_ticket
+
+
 @VERSIONS
 def test_the_end_of_tls_comes_with_the_last_reply(tmp_path: Path, version: ssl.TLSVersion) -> None:
     tunnel, client = introduced(tmp_path, version)
