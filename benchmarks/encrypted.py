@@ -22,6 +22,8 @@ from sender import client_context
 from servers import NULL, Certificate, mailgw
 from source import Source
 
+from mailgw.wire.tls import server_context
+
 ALONE = "OpenSSL alone"
 SIZE = 4096
 SESSIONS = 50
@@ -57,8 +59,8 @@ def certificate() -> Iterator[Certificate]:
 
 def _handshakes(shown: Certificate) -> Callable[[int], Sample]:
     """Turns of nothing but handshakes; the server's CPU time is that of its own calls."""
-    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    server.load_cert_chain(shown.chain, shown.key)
+    # With the gateway's own settings, so that it is the same handshake.
+    server = server_context(Path(shown.chain), Path(shown.key), "")
     client = client_context()
 
     def turn(count: int) -> Sample:
