@@ -166,7 +166,7 @@ class Intake:
     async def _draft(self, message: Message, notes: Notes, header: int) -> Draft:
         """What is to become the documents of a message with so many octets of header."""
         large = message.content.size > _LARGE or header > _LARGE_HEADER
-        return await _aside(large, partial(self.builder.draft, message, notes))
+        return await _aside(large, partial(self.builder.draft, message, notes, header))
 
     async def _report(self, message: Message, content: Octets) -> Report | None:
         """What the message reports to somebody who is local."""
@@ -244,12 +244,7 @@ class Intake:
     ) -> None:
         """Keep the bodies that go elsewhere, then publish. Raises as `Output.publish` does."""
         publications = _publications(message, documents, routes)
-        stored = {
-            each.document.key: each.stored
-            for each in documents
-            if isinstance(each.document.key, str) and each.stored is not None
-        }
-        if self.bodies is None or not stored:
+        if self.bodies is None or not (stored := _stored(documents)):
             await self.output.publish(publications)
             return
         await self.bodies.keep(stored)
@@ -363,6 +358,15 @@ def _publications(
         )
         for document, route in zip(documents, routes, strict=True)
     ]
+
+
+def _stored(documents: Sequence[Built]) -> dict[str, Octets]:
+    """The bodies that are to be kept elsewhere, by their keys."""
+    return {
+        each.document.key: each.stored
+        for each in documents
+        if isinstance(each.document.key, str) and each.stored is not None
+    }
 
 
 def discard(message: Message) -> Reply:

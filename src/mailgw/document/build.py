@@ -169,12 +169,19 @@ class Builder:
         """
         return self.draft(message, notes).documents()
 
-    def draft(self, message: Message, notes: Notes = NOTHING_KNOWN) -> Draft:
-        """What `build` does, up to where the message is held. Raises as Draft does."""
+    def draft(
+        self, message: Message, notes: Notes = NOTHING_KNOWN, end: int | None = None
+    ) -> Draft:
+        """What `build` does, up to where the message is held. Raises as Draft does.
+
+        `end` is `header_end` of the message, where it is known.
+        """
         whole = message.content.octets()
-        head = _head(whole)
+        if end is None:
+            end = header_end(whole[: MOST_HEADER + 4])
+        head = _head(whole, end)
         digest = message.content.digest()
-        found = extract(head, message.peer, self._policy)
+        found = extract(head, message.peer, self._policy, min(end, len(head)))
         published: dict[bool, _Published] = {}
         for marked in {self._results[recipient.local] for recipient in message.recipients}:
             beginning = without_ours(found.content, self._hostname) if marked else found.content
@@ -287,11 +294,10 @@ class Builder:
         return content
 
 
-def _head(whole: Octets) -> bytes:
+def _head(whole: Octets, end: int) -> bytes:
     """What is to be worked on of a message: all that is in memory, else the header."""
     if isinstance(whole, bytes) and len(whole) <= MOST_HEADER:
         return whole
-    end = header_end(whole[: MOST_HEADER + 4])
     if end > MOST_HEADER:
         return b""  # octets where no header ends have none
     return whole if isinstance(whole, bytes) else whole[:end]

@@ -120,11 +120,15 @@ class _BadValueError(ValueError):
     """The property cannot have this value."""
 
 
-def extract(content: bytes, peer: Peer, policy: Policy) -> Extraction:
-    """Take the x-mq-* fields out of a message, and read them if the client may use them."""
+def extract(content: bytes, peer: Peer, policy: Policy, end: int | None = None) -> Extraction:
+    """Take the x-mq-* fields out of a message, and read them if the client may use them.
+
+    `end` is `header_end` of the content, where it is known.
+    """
     if policy.who == "nobody":
         return Extraction(content)
-    end = header_end(content)
+    if end is None:
+        end = header_end(content)
     # Nearly all mail ends here, and the header block was searched, not read.
     if not _mentioned(content, end):
         return Extraction(content)

@@ -14,7 +14,7 @@ import random
 import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, cast
+from typing import Protocol
 from urllib.parse import unquote
 
 import aio_pika
@@ -33,6 +33,10 @@ _HEARTBEAT = 10
 _CLOSE_LIMIT = 5.0
 # RabbitMQ's max_message_size: 16 MiB by default since 4.0, 128 MiB before.
 _LIMIT, _LIMIT_BEFORE_4 = 16 * 1024 * 1024, 128 * 1024 * 1024
+
+# What aiormq's connection knows and keeps to itself. Its `ready` waits for this, and asking
+# that three times a mail would cost as much as making the document.
+_UNBLOCKED = "_Connection__connection_unblocked"
 
 # What the libraries raise where no connection comes about. The last one is how aiormq
 # says that the other side hung up during the handshake: a broker on its way down, or a
@@ -166,18 +170,9 @@ def link_of(connection: aio_pika.Connection) -> Link:
 
 
 def is_blocked(link: Link) -> bool:
-    """Whether the broker said connection.blocked and has not taken it back.
-
-    aiormq keeps this to itself, except that `ready` ends at once when it is not so:
-    one step of it is the question.
-    """
-    ready = link.ready()
-    try:
-        cast("Callable[[None], object]", ready.send)(None)
-    except StopIteration:
-        return False
-    ready.close()
-    return True
+    """Whether the broker said connection.blocked and has not taken it back."""
+    unblocked: asyncio.Event = getattr(link, _UNBLOCKED)
+    return not unblocked.is_set()
 
 
 def version_of(link: Link) -> tuple[int, ...]:
