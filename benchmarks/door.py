@@ -12,6 +12,7 @@ import os
 import resource
 import signal
 import socket
+import ssl
 import sys
 import tempfile
 import threading
@@ -20,11 +21,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import encrypted
 import frame
 import netaddr
 from processes import Failed, cpu_seconds, resident
 from reception import SMALL, send
 from samples import Figure, Run
+from sender import client_context
 from servers import NULL, Server, mailgw, smtp_sink
 
 from mailgw.config.networks import networks
@@ -43,6 +46,7 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as folder:
             _newcomers(run, 20_000 // scale)
             _idle(run, 5_000 // scale, 10_000 // scale)
+            _idle_in_tls(run, 2_000 // scale)
             _ranges(run, 10_000 // scale)
             _local_addresses(run, Path(folder), 1_000_000 // scale)
             _reload(run, Path(folder), 1_000_000 // scale)
@@ -116,13 +120,31 @@ def _idle(run: Run, count: int, messages: int) -> None:
     _note(run, f"rate beside {count} idle clients / without", "", shares)
 
 
+def _idle_in_tls(run: Run, count: int) -> None:
+    print(f"\n{count} idle clients inside TLS 1.3 (STARTTLS, EHLO said)")
+    context = client_context()
+    with encrypted.certificate() as shown, mailgw(NULL, shown) as server:
+        with _waiting(server.port, 10, context):  # warm
+            empty = resident(server.process.pid)
+        # Once: a second round would find the memory that the first one left free.
+        with _waiting(server.port, count, context):
+            grown = (resident(server.process.pid) - empty) / count / 1000
+    title = f"memory of one of {count} idle clients inside TLS"
+    _note(run, title, "KB", [grown], at_most=_IDLE)
+
+
 @contextmanager
-def _waiting(port: int, count: int) -> Iterator[None]:
+def _waiting(port: int, count: int, tls: ssl.SSLContext | None = None) -> Iterator[None]:
     with ExitStack() as stack:
         clients = []
         for _ in range(count):
             client = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
             client.recv(512)
+            if tls is not None:
+                for command in (b"EHLO client.example\r\n", b"STARTTLS\r\n"):
+                    client.sendall(command)
+                    client.recv(1024)
+                client = stack.enter_context(tls.wrap_socket(client))
             client.sendall(b"EHLO client.example\r\n")
             clients.append(client)
         for client in clients:

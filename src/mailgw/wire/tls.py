@@ -9,6 +9,7 @@ from __future__ import annotations
 import ssl
 from contextlib import suppress
 from pathlib import Path
+from sys import intern
 
 from mailgw.mail.peer import Tls
 
@@ -71,8 +72,7 @@ class Tunnel:
         try:
             if self.negotiated is None:
                 self._tls.do_handshake()
-                cipher = self._tls.cipher()
-                self.negotiated = Tls(self._tls.version() or "", cipher[0] if cipher else "")
+                self.negotiated = _agreed(self._tls)
             # Asked first, because an exception costs more than a record.
             while self._incoming.pending:
                 octets = self._tls.read(_RECORD)
@@ -103,6 +103,12 @@ class Tunnel:
         # handshake, there is none to give.
         with suppress(ssl.SSLError):
             self._tls.unwrap()
+
+
+def _agreed(tls: ssl.SSLObject) -> Tls:
+    cipher = tls.cipher()
+    # Few there are, and clients may stay for long: none keeps texts of its own.
+    return Tls(intern(tls.version() or ""), intern(cipher[0] if cipher else ""))
 
 
 def _no_passphrase() -> str:
