@@ -40,7 +40,7 @@ class Conversation:
         done: Callable[[Conversation], None],
     ) -> None:
         self._link = link
-        self._house = house
+        self.house = house
         self._done = done
         self._session = Session(
             house.rules, tls=secure, auth_in_clear=peer.remote_ip in house.auth_in_clear
@@ -81,11 +81,11 @@ class Conversation:
     def secured(self) -> None:
         # RFC 3207 4.2: what was learnt in clear is forgotten.
         self.peer = self.peer._replace(tls=self._link.tls, helo=None, esmtp=False, user=None)
-        self._house.gate.secured(self.peer)
+        self.house.gate.secured(self.peer)
         if not self._started:
             self.started()
             return
-        self._deadline = self._loop.time() + self._house.patience
+        self._deadline = self._loop.time() + self.house.patience
         self._session.tls_started()
         if self._draining:
             self._end_if_drained()
@@ -177,7 +177,7 @@ class Conversation:
                 waiting = self._handle(event)
                 if waiting is not None:
                     self._flush()
-                    self._deadline = self._loop.time() + self._house.deadline
+                    self._deadline = self._loop.time() + self.house.deadline
                     self._waiting = self._loop.create_task(self._wait(event, waiting))
                     return
         except Exception:  # noqa: BLE001 - the one connection ends that met the bug
@@ -233,7 +233,7 @@ class Conversation:
             self._log_refused_commands()
         if data:
             # An answered command moves the deadline, single octets do not.
-            self._deadline = self._loop.time() + self._house.patience
+            self._deadline = self._loop.time() + self.house.patience
             self._link.send(data, last=self._session.closed)
         if self._session.closed:
             self._last_reply.close()
@@ -251,7 +251,7 @@ class Conversation:
         self._last_reply.ended()
         self._forget()
         if self._started:
-            self._house.gate.gone(self.peer)
+            self.house.gate.gone(self.peer)
             if self._taken or not self.peer.health_check:
                 log.info("client.gone", id=self.peer.connection_id, taken=self._taken)
         self._done(self)
@@ -260,7 +260,7 @@ class Conversation:
 
     def _ask(self, event: events.Event) -> Now[Answer] | None:
         """Put an event to the house; None for one that only tells."""
-        gate, peer = self._house.gate, self.peer
+        gate, peer = self.house.gate, self.peer
         # For classes `match` costs three times as much; what comes with every mail comes first.
         if isinstance(event, events.RcptTo):
             return gate.recipient(peer, event, len(self._recipients))
@@ -279,7 +279,7 @@ class Conversation:
             case events.Hello():
                 return gate.hello(peer._replace(helo=event.name, esmtp=event.esmtp))
             case events.StartTls():
-                return reply.READY_FOR_TLS if self._house.tls is not None else reply.TLS_NOT_OFFERED
+                return reply.READY_FOR_TLS if self.house.tls is not None else reply.TLS_NOT_OFFERED
             case events.Credentials():
                 return gate.credentials(peer, event.username, event.password)
             case events.DataRefused():
@@ -343,9 +343,9 @@ class Conversation:
     # --- the banner -----------------------------------------------------------------
 
     def _greet(self, peer: Peer) -> Now[Reply]:
-        greeting = self._house.gate.connected(peer)
+        greeting = self.house.gate.connected(peer)
         # A balancer that only looks whether we are there will not wait that long.
-        if not self._house.greeting_delay or peer.health_check:
+        if not self.house.greeting_delay or peer.health_check:
             return greeting
         # From now on, not from when the task begins: the client's first octets may be here.
         self._hush = self._loop.create_future()
@@ -356,8 +356,8 @@ class Conversation:
 
         What must be waited for to know the greeting goes on meanwhile.
         """
-        delay = self._house.greeting_delay
-        self._deadline = self._loop.time() + delay + self._house.deadline
+        delay = self.house.greeting_delay
+        self._deadline = self._loop.time() + delay + self.house.deadline
         asked = asyncio.ensure_future(_known(greeting))
         try:
             async with asyncio.timeout(delay):
@@ -376,9 +376,9 @@ class Conversation:
 
     def _start_tls(self) -> None:
         self._flush()
-        if self._house.tls is not None:
-            self._link.start_tls(self._house.tls)
-            self._deadline = self._loop.time() + self._house.handshake
+        if self.house.tls is not None:
+            self._link.start_tls(self.house.tls)
+            self._deadline = self._loop.time() + self.house.handshake
 
     # --- the transaction ------------------------------------------------------------
 
@@ -388,7 +388,7 @@ class Conversation:
         if self._spool_failed:
             return
         if self._content is None:
-            self._content = Spool(self._house.spool_memory, self._house.spool_directory)
+            self._content = Spool(self.house.spool_memory, self.house.spool_directory)
         try:
             self._content.write(octets)
         except OSError as trouble:
@@ -398,7 +398,7 @@ class Conversation:
 
     def _credit(self, octets: int) -> None:
         """Octets of a message earn time, so that a trickle runs out of it."""
-        latest, rate = self._loop.time() + self._house.patience, self._house.minimum_rate
+        latest, rate = self._loop.time() + self.house.patience, self.house.minimum_rate
         self._deadline = min(self._deadline + octets / rate, latest) if rate else latest
 
     def _hand_over(self, end: bytes) -> Now[Reply]:
@@ -408,7 +408,7 @@ class Conversation:
             return reply.STORAGE_FULL
         message = self._take_message()
         self._last_reply.begun(message)
-        return self._house.intake(message)
+        return self.house.intake(message)
 
     def _take_message(self) -> Message:
         sender, content = self._sender, self._content
@@ -416,7 +416,7 @@ class Conversation:
             raise RuntimeError("a message without MAIL")
         self._content = None  # the message owns it now
         return Message(
-            self._house.identifiers.next(),
+            self.house.identifiers.next(),
             self.peer,
             sender.reverse_path,
             tuple(self._recipients),

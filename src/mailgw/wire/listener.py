@@ -186,15 +186,12 @@ class Listener:
             _turn_away(sock, peer, refusal, secure=secure)
             return True
         link = Link(house.tls if secure else None)
-        leave = partial(self._leave, house, peer)
-        conversation = Conversation(link, peer, house, secure=secure, done=leave)
+        conversation = Conversation(link, peer, house, secure=secure, done=self._leave)
         self.conversations.add(conversation)
         try:
             await self._loop.connect_accepted_socket(lambda: link, sock)
-        except OSError:  # it was gone before it could be served
-            leave(conversation)
-        except asyncio.CancelledError:
-            leave(conversation)
+        except (OSError, asyncio.CancelledError):  # it was gone before it could be served
+            self._leave(conversation)
         return True
 
     def _arrived(self, house: House, task: asyncio.Task[bool]) -> None:
@@ -209,14 +206,15 @@ class Listener:
         if self.idle:
             self._on_idle()
 
-    def _leave(self, house: House, peer: Peer, conversation: Conversation) -> None:
+    def _leave(self, conversation: Conversation) -> None:
         if conversation in self.conversations:
             self.conversations.discard(conversation)
-            # The door that let it in, with the peer that it knows.
+            # The door that let it in, which may be no longer ours.
+            door, peer = conversation.house.door, conversation.peer
             if peer.health_check:
-                house.door.release()
+                door.release()
             else:
-                house.door.leave(peer)
+                door.leave(peer)
         if self.idle:
             self._on_idle()
 
