@@ -13,7 +13,7 @@ import smtplib
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -26,7 +26,7 @@ from pamqp.common import FieldTable
 from processes import Failed, Process, cpu_seconds, machine_cpu_seconds, running, wait_for
 from reception import SMALL, send
 from samples import Case, Contender, Sample, compare
-from servers import Server, mailgw
+from servers import Server, builds, mailgw
 
 if TYPE_CHECKING:
     from rabbitmq import RabbitMQ
@@ -63,7 +63,7 @@ def private_broker() -> Iterator[Broker]:
 def measure(broker: Broker, without: Sequence[str], rounds: int, seconds: float) -> Case:
     """Compare the whole gateway with its peers and with the bare publishers."""
     with ExitStack() as stack:
-        servers = stack.enter_context(receivers(broker, without))
+        servers = stack.enter_context(receivers(broker, without, builds()))
         contenders = [_receiving(server, broker) for server in servers]
         documents = {s.process.name: document(broker, s) for s in servers}
         _compare_sizes(documents)
@@ -84,11 +84,15 @@ def keys(broker: Broker) -> dict[str, str]:
 
 @contextmanager
 def receivers(
-    broker: Broker, without: Sequence[str], *, unconfirmed: bool = True
+    broker: Broker,
+    without: Sequence[str],
+    ours: Iterable[str] = ("mailgw",),
+    *,
+    unconfirmed: bool = True,
 ) -> Iterator[list[Server]]:
-    """mailgw and its peers, which take mail and publish it; the queue is empty."""
+    """mailgw in the builds `ours`, and its peers; they publish, and the queue is empty."""
     with ExitStack() as stack:
-        servers = [stack.enter_context(mailgw(keys(broker)))]
+        servers = [stack.enter_context(mailgw(keys(broker), build=build)) for build in ours]
         for name, start, kind in peers.PUBLISHERS:
             if name not in without and (unconfirmed or kind == "confirm"):
                 outlet = peers.Outlet(kind, broker.url, _QUEUE)

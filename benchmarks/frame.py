@@ -7,12 +7,14 @@ numbers are written only when all of them are there.
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import report
+import servers
 from processes import Failed
 from samples import Figure, Run, write
 
@@ -25,6 +27,9 @@ def parser(about: str | None, rounds: int | None = None) -> argparse.ArgumentPar
             "--rounds", type=_positive, default=rounds, help=f"turns of each (default {rounds})"
         )
     options.add_argument("--quick", action="store_true", help="a little of all: does it work?")
+    options.add_argument(
+        "--compiled", action=_Compiled, nargs=0, help="mailgw is the compiled one, see README.md"
+    )
     options.add_argument("--json", type=Path, metavar="FILE", help="write the raw numbers here")
     return options
 
@@ -45,6 +50,19 @@ def run(measure: Callable[[Run], None], file: Path | None) -> int:
     if file is not None:
         write(file, found)
     return 0
+
+
+class _Compiled(argparse.Action):
+    """Begins anew with the Python that has the compiled mailgw, in place of this one."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        if servers.is_compiled():
+            return
+        try:
+            python = servers.compiled_python()
+        except Failed as failure:
+            parser.error(str(failure))
+        os.execv(python, [python, *sys.argv])
 
 
 def note(found: Run, figure: Figure) -> None:

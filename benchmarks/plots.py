@@ -17,6 +17,7 @@ from matplotlib.axes import Axes
 _OURS = "mailgw"
 _COLOURS = {
     "mailgw": "#c0392b",
+    "mailgw compiled": "#e74c3c",
     "smtp-sink": "#7f8c8d",
     "haraka": "#2980b9",
     "smtp-server": "#27ae60",
@@ -104,4 +105,4 @@ def _medians(
 
 
 def _colour(name: str) -> str:
-    return _COLOURS.get(name.partition(" ")[0], _OTHER)
+    return _COLOURS.get(name) or _COLOURS.get(name.partition(" ")[0], _OTHER)

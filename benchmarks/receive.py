@@ -1,6 +1,6 @@
 """How fast mail is received, measured against others in the same run.
 
-    .venv/bin/python benchmarks/receive.py [--rounds N] [--quick] [--json FILE]
+    .venv/bin/python benchmarks/receive.py [--rounds N] [--quick] [--compiled] [--json FILE]
 
 See README.md for what is compared and how to read it. Exit 0 when the numbers stand,
 whatever they are; 1 when a process died or a message was lost.
@@ -9,6 +9,7 @@ whatever they are; 1 when a process died or a message was lost.
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator, Mapping
 
 import encrypted
 import endtoend
@@ -16,6 +17,7 @@ import frame
 import peers
 import reception
 import report
+import servers
 from samples import Case, Run
 
 # How many times as fast as a peer mailgw is meant to be, by case and peer.
@@ -75,7 +77,7 @@ def _part_1(without: list[str], rounds: int, seconds: float) -> list[Case]:
     for case in reception.measure(reception.SHAPES, without, rounds, seconds):
         cases.append(case)
         _say(*report.reception(case))
-        _say(*report.ratios(case, "mailgw", _EXPECTED.get(case.title, {})), "")
+        _say(*_beside_ours(case, _EXPECTED.get(case.title, {})), "")
     return cases
 
 
@@ -88,7 +90,7 @@ def _part_2(broker: endtoend.Broker, without: list[str], rounds: int, seconds: f
     )
     case = endtoend.measure(broker, without, rounds, seconds)
     _say(*report.end_to_end(case))
-    _say(*report.ratios(case, "mailgw", _EXPECTED_END_TO_END))
+    _say(*_beside_ours(case, _EXPECTED_END_TO_END))
     _say(report.ratio(case, "outlet", "aio-pika", None))
     return case
 
@@ -103,6 +105,15 @@ def _part_3(without: list[str], rounds: int, seconds: float) -> Case:
     _say(*report.ratios(case, "mailgw", {}, [encrypted.ALONE]))
     _say(report.share(case, encrypted.ALONE, "mailgw", _HANDSHAKE_SHARE))
     return case
+
+
+def _beside_ours(case: Case, expected: Mapping[str, float]) -> Iterator[str]:
+    """Each mailgw beside everybody else, and the compiled one beside the other."""
+    ours = [name for name in servers.builds() if name in case.samples]
+    for name in ours:
+        yield from report.ratios(case, name, expected, without=ours)
+    for name in ours[1:]:
+        yield report.ratio(case, name, ours[0], None)
 
 
 def _say(*lines: str) -> None:

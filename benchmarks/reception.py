@@ -10,7 +10,7 @@ from pathlib import Path
 import peers
 from processes import Failed, cpu_seconds, machine_cpu_seconds, run_to_end
 from samples import WARM_UP, Case, Contender, Sample, compare
-from servers import NULL, Server, mailgw, program, smtp_sink
+from servers import NULL, Server, builds, mailgw, program, smtp_sink
 
 SESSIONS = 50
 _TURN_LIMIT = 120.0
@@ -64,7 +64,8 @@ def measure(
 ) -> Iterator[Case]:
     """Compare all servers but those `without`, a case for each shape."""
     with ExitStack() as stack:
-        servers = [stack.enter_context(mailgw(NULL)), stack.enter_context(smtp_sink())]
+        servers = [stack.enter_context(mailgw(NULL, build=build)) for build in builds()]
+        servers.append(stack.enter_context(smtp_sink()))
         for name, start in peers.RECEIVERS.items():
             if name not in without:
                 servers.append(stack.enter_context(start(peers.DROP, None)))

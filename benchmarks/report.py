@@ -30,7 +30,7 @@ def machine(rabbitmq: str | None) -> dict[str, str]:
         "cores": str(os.cpu_count()),
         "processor": _processor(),
         "kernel": platform.release(),
-        "Python": platform.python_version(),
+        "mailgw": _said([sys.executable, "-m", "mailgw", "--version"]).removeprefix("mailgw "),
         "uvloop": version("uvloop"),
         "aiosmtpd": version("aiosmtpd"),
         "aio-pika": version("aio-pika"),

@@ -11,9 +11,14 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from filecmp import cmp
+from pathlib import Path
 
 from processes import Failed, Process, listening_port, running, wait_for
 
+_ROOT = Path(__file__).parent.parent
+# Where benchmarks/setup and scripts/test --compiled put the compiled mailgw.
+COMPILED = _ROOT / ".cache" / "compiled"
 NULL = {"MAILGW_OUTPUT": "null", "MAILGW_RABBITMQ_ADDRESS": ""}
 
 
@@ -31,9 +36,34 @@ class Certificate:
     key: str
 
 
+def builds() -> dict[str, str]:
+    """The mailgw there is to compare with others, by name, and the Python that runs each."""
+    found = {"mailgw": sys.executable}
+    if COMPILED.is_dir() and not is_compiled():
+        found["mailgw compiled"] = compiled_python()
+    return found
+
+
+def is_compiled() -> bool:
+    """Whether this very process has the compiled mailgw, and so all that it starts."""
+    return Path(sys.prefix).resolve() == COMPILED.resolve()
+
+
+def compiled_python() -> str:
+    """The Python that has the compiled mailgw. Raises Failed where it is not of these sources."""
+    packages = next(COMPILED.glob("lib/python*/site-packages"), COMPILED)
+    for file in sorted((_ROOT / "src").rglob("*.py")):
+        copy = packages / file.relative_to(_ROOT / "src")
+        if not copy.is_file() or not cmp(file, copy, shallow=False):
+            raise Failed(f"{COMPILED.name} is not made of this {file.name}: run benchmarks/setup")
+    return str(COMPILED / "bin" / "python")
+
+
 @contextmanager
-def mailgw(keys: Mapping[str, str], certificate: Certificate | None = None) -> Iterator[Server]:
-    """The gateway with these keys, its log thrown away."""
+def mailgw(
+    keys: Mapping[str, str], certificate: Certificate | None = None, build: str = "mailgw"
+) -> Iterator[Server]:
+    """The gateway with these keys, its log thrown away; `build` is one of `builds`."""
     environ = {name: text for name, text in os.environ.items() if not name.startswith("MAILGW_")}
     environ |= {"MAILGW_SMTP_IP": "127.0.0.1", "MAILGW_SMTP_PORT": "0", **keys}
     if certificate is not None:
@@ -42,8 +72,8 @@ def mailgw(keys: Mapping[str, str], certificate: Certificate | None = None) -> I
             "MAILGW_SMTP_KEY": certificate.key,
         }
     # What it logs is lost, which the report says.
-    command = [sys.executable, "-m", "mailgw", "serve"]
-    with listening("mailgw", command, environ, quiet=True) as server:
+    command = [builds()[build], "-m", "mailgw", "serve"]
+    with listening(build, command, environ, quiet=True) as server:
         yield server
 
 

@@ -34,7 +34,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parents[1]
-RUNS, DEVELOPS = "requirements.lock", "requirements-dev.lock"
+RUNS, DEVELOPS, COMPILES = "requirements.lock", "requirements-dev.lock", "requirements-build.lock"
 # Everything that pip installs for us, with hashes.
 PINNED = ("*.lock", "tests/*/*.lock", "tests/*/source*.txt")
 SERVICE = "https://api.osv.dev/v1/query"
@@ -260,16 +260,20 @@ def judge(root: Path, installed: Installed, rules: Mapping[str, Any]) -> list[st
     text = (root / "pyproject.toml").read_text("utf-8")
     whole = tomllib.loads(text)
     project, build = whole["project"], whole["build-system"]["requires"]
+    hook = whole["tool"]["hatch"]["build"]["targets"]["wheel"]["hooks"]["custom"]
+    compiles = [*build, *hook["dependencies"]]
     extras: dict[str, list[str]] = dict(project["optional-dependencies"])
     dev = extras.pop("dev")
     runs = [*project["dependencies"], *(each for group in extras.values() for each in group)]
-    locks = {name: entries((root / name).read_text("utf-8")) for name in (RUNS, DEVELOPS)}
+    locks = {name: entries((root / name).read_text("utf-8")) for name in (RUNS, DEVELOPS, COMPILES)}
     found: list[str] = []
     for file in sorted(file for pattern in PINNED for file in root.glob(pattern)):
         found += loose(file.relative_to(root).as_posix(), file.read_text("utf-8"))
     found += disagreements(RUNS, locks[RUNS], [*project["dependencies"], *build])
     found += disagreements(DEVELOPS, locks[DEVELOPS], [*runs, *build, *dev])
     found += disagreements(DEVELOPS, locks[DEVELOPS], map(str, locks[RUNS].values()))
+    found += disagreements(COMPILES, locks[COMPILES], compiles)
+    found += disagreements(DEVELOPS, locks[DEVELOPS], map(str, locks[COMPILES].values()))
     found += unexplained(text, [*runs, *dev])
     declared = {canonicalize_name(Requirement(each).name) for each in runs}
     found += undeclared(root / "src" / project["name"], declared)

@@ -32,7 +32,7 @@ PROGRAMS = [
     "benchmarks/setup",
     *(f"scripts/{name}" for name in ["check", "fmt", "install-test-parts", "lock", "run", "test"]),
 ]
-LOCKS = ["requirements.lock", "requirements-dev.lock"]
+LOCKS = ["requirements.lock", "requirements-dev.lock", "requirements-build.lock"]
 
 
 # --- scripts ------------------------------------------------------------------------
@@ -292,12 +292,14 @@ async def test_the_plain_python_line_of_the_first_start_sends_a_mail(made_projec
 
 
 def declared() -> Mapping[str, list[Requirement]]:
-    """What pyproject.toml asks for: to run, to build, to develop."""
+    """What pyproject.toml asks for: to run, to build, to compile, to develop."""
     with (ROOT / "pyproject.toml").open("rb") as file:
         project = tomllib.load(file)
+    hook = project["tool"]["hatch"]["build"]["targets"]["wheel"]["hooks"]["custom"]
     return {
         "run": [Requirement(each) for each in project["project"]["dependencies"]],
         "build": [Requirement(each) for each in project["build-system"]["requires"]],
+        "compile": [Requirement(each) for each in hook["dependencies"]],
         "dev": [Requirement(each) for each in project["project"]["optional-dependencies"]["dev"]],
     }
 
@@ -328,7 +330,11 @@ def needed(asked: list[Requirement]) -> set[str]:
 
 @pytest.mark.parametrize(
     ("lock", "groups"),
-    [("requirements.lock", "run build"), ("requirements-dev.lock", "run build dev")],
+    [
+        ("requirements.lock", "run build"),
+        ("requirements-dev.lock", "run build dev"),
+        ("requirements-build.lock", "build compile"),
+    ],
 )
 def test_a_lock_holds_what_the_project_asks_for_and_nothing_else(lock: str, groups: str) -> None:
     asked = [each for group in groups.split() for each in declared()[group]]
@@ -342,9 +348,10 @@ def test_a_lock_holds_what_the_project_asks_for_and_nothing_else(lock: str, grou
         assert here[canonicalize_name(each.name)].specifier == each.specifier
 
 
-def test_both_locks_agree() -> None:
+@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-build.lock"])
+def test_the_lock_for_developing_agrees_with_the_others(lock: str) -> None:
     wider = locked("requirements-dev.lock")
-    for name, each in locked("requirements.lock").items():
+    for name, each in locked(lock).items():
         assert str(wider[name]) == str(each)
 
 

@@ -68,7 +68,9 @@ def test_a_command_explains_itself_and_its_shared_options(name: str) -> None:
 def test_the_module_is_the_command() -> None:
     done = run("--version")
 
-    assert (done.returncode, done.stdout) == (0, "mailgw, version 0.1.0\n")
+    assert done.returncode == 0
+    # What stands in brackets: tests/test_compiled.py.
+    assert done.stdout.startswith("mailgw 0.1.0 (")
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,9 @@ PROJECT = {
 [build-system]
 requires = ["hatchling==1.0"]
 
+[tool.hatch.build.targets.wheel.hooks.custom]
+dependencies = ["msgspec==0.2"]
+
 [project]
 name = "thing"
 dependencies = [
@@ -44,6 +47,9 @@ dev = [
     "requirements.lock": LOCK,
     "requirements-dev.lock": f"{LOCK}msgspec==0.2 \\\n{HASH}ruff==0.1 \\\n{HASH}"
     f'winpath==3 ; sys_platform == "win32" \\\n{HASH}',
+    "requirements-build.lock": f"hatchling==1.0 \
+{HASH}msgspec==0.2 \
+{HASH}",
     "tests/checks/sources.txt": f"# An archive with tests.\npyspf==2.0 \\\n{HASH}",
     "src/thing/main.py": "import json\nimport click, msgspec.json\nfrom thing import more\n",
 }
@@ -138,6 +144,12 @@ def test_a_project_in_order_has_no_findings(audit: ModuleType, tmp_path: Path) -
             "requirements-dev.lock: holds nothing for idna==3 (scripts/lock)",
         ),
         (
+            "requirements-build.lock",
+            f"msgspec==0.2 \\\n{HASH}",
+            "",
+            "requirements-build.lock: holds nothing for msgspec==0.2 (scripts/lock)",
+        ),
+        (
             "pyproject.toml",
             "  # scripts/check: lint.",
             "  # lint",
@@ -163,6 +175,7 @@ def test_a_project_in_order_has_no_findings(audit: ModuleType, tmp_path: Path) -
         "another version",
         "not in the lock",
         "not in the wider lock",
+        "not in the lock of what compiles",
         "no sentence",
         "comes with another",
         "only for developing",

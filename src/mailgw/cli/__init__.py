@@ -7,8 +7,11 @@ What all commands share, `--config-file` and `--KEY VALUE`, is in options.py.
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Mapping
 from importlib import import_module
+from importlib.machinery import EXTENSION_SUFFIXES
+from importlib.util import find_spec
 from types import MappingProxyType
 
 import click
@@ -52,7 +55,24 @@ class Commands(click.Group):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
 
+def _say_version(ctx: click.Context, _option: click.Parameter, asked: bool) -> None:
+    if asked:
+        found = find_spec("mailgw.smtp.session")
+        # All that hatch_build.py compiles are, or none.
+        compiled = found is not None and str(found.origin).endswith(tuple(EXTENSION_SUFFIXES))
+        kind = ", compiled" if compiled else ""
+        click.echo(f"mailgw {__version__} (Python {platform.python_version()}{kind})")
+        ctx.exit()
+
+
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="mailgw")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_say_version,
+    help="Show the version, and whether it is a compiled one.",
+)
 def main() -> None:
     """Receive mail over SMTP and put it into RabbitMQ, one JSON document per recipient."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 
 from mailgw.mail.peer import Peer
@@ -360,9 +361,11 @@ class Conversation:
         self._deadline = self._loop.time() + delay + self.house.deadline
         asked = asyncio.ensure_future(_known(greeting))
         try:
-            async with asyncio.timeout(delay):
-                return await hush
-        except TimeoutError:
+            # Nothing is awaited inside an `except` here: compiled, what is handled there would be
+            # seen by everybody else meanwhile.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(delay):
+                    return await hush
             return await asked
         finally:
             self._hush = None
