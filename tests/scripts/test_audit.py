@@ -47,9 +47,7 @@ dev = [
     "requirements.lock": LOCK,
     "requirements-dev.lock": f"{LOCK}msgspec==0.2 \\\n{HASH}ruff==0.1 \\\n{HASH}"
     f'winpath==3 ; sys_platform == "win32" \\\n{HASH}',
-    "requirements-build.lock": f"hatchling==1.0 \
-{HASH}msgspec==0.2 \
-{HASH}",
+    "requirements-build.lock": f"hatchling==1.0 \\\n{HASH}msgspec==0.2 \\\n{HASH}",
     "tests/checks/sources.txt": f"# An archive with tests.\npyspf==2.0 \\\n{HASH}",
     "src/thing/main.py": "import json\nimport click, msgspec.json\nfrom thing import more\n",
 }
