@@ -35,6 +35,7 @@ class Spliced:
 
     def __getitem__(self, part: slice, /) -> bytes:
         start, stop, _ = part.indices(len(self))
+        stop = max(start, stop)  # compiled, octets have no slice that ends before it begins
         moved = self.start - len(self.head)
         behind = self.rest[max(start + moved, self.start) : max(stop + moved, self.start)]
         return self.head[start:stop] + behind if start < len(self.head) else behind
