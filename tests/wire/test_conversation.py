@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import socket
 import ssl
+import sys
 import weakref
 from collections.abc import Awaitable, Iterator
 from pathlib import Path
@@ -366,6 +368,23 @@ async def test_draining_amid_starttls_is_told_inside_tls(tmp_path: Path) -> None
         await client.writer.start_tls(trusting, server_hostname="localhost")
         assert (await client.reply()).startswith("421 4.3.2 ")
         assert await client.reply() == ""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="others do not say whether they delay it")
+async def test_the_end_of_a_handshake_is_acknowledged_at_once(tmp_path: Path) -> None:
+    server, trusting = contexts(tmp_path)
+    async with serving(Taken(), tls=server) as door, talking(door) as client:
+        await client.reply()
+        await client.ask(b"EHLO clear.test")
+        [conversation] = door.listener.conversations
+        assert conversation._link.transport is not None
+        ours: socket.socket = conversation._link.transport.get_extra_info("socket")
+
+        await client.ask(b"STARTTLS")
+        await client.writer.start_tls(trusting, server_hostname="localhost")
+        await eventually(lambda: conversation._link.tls is not None, "hands are shaken")
+
+        assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK) == 1
 
 
 @pytest.mark.parametrize("how", ["STARTTLS", "the TLS port", "no handshake"])
