@@ -16,7 +16,7 @@ import report
 from samples import Case, Figure, Run, Sample, read
 
 _HERE = Path(__file__).parent
-_OURS = "mailgw"
+_OURS, _COMPILED = "mailgw", "mailgw compiled"
 _ALONE = "OpenSSL alone"
 
 _TITLES = {
@@ -92,9 +92,10 @@ def _figures(figures: Sequence[Figure]) -> Iterator[str]:
 def _case(case: Case) -> Iterator[str]:
     yield f"**{case.title}**\n"
     timed = any(each.p50 is not None for samples in case.samples.values() for each in samples)
-    beside = _OURS in case.samples
     head = ["server", "msg/s", "CPU", *(["p50 ms", "p99 ms"] if timed else [])]
-    head += [*(["mailgw / it", "by CPU"] if beside else []), "held up by"]
+    for ours in _ours(case):
+        head += [f"{ours} / it", "by CPU"]
+    head.append("held up by")
     yield _row(head)
     yield _row(["---"] * len(head))
     for name, samples in case.samples.items():
@@ -112,14 +113,19 @@ def _cells(case: Case, name: str, samples: list[Sample], timed: bool) -> Iterato
         for which in (lambda s: s.p50, lambda s: s.p99):
             known = any(which(sample) is not None for sample in samples)
             yield f"{report.latency(samples, which):.2f}" if known else ""
-    if name in (_OURS, _ALONE):
-        yield from ("", "")
-    elif _OURS in case.samples:
-        rates, costs = report.compared(case, _OURS, name)
-        bound = report.bound(case, _OURS, name)
-        yield f"{bound} {_spread(rates)}".strip()
+    for each in _ours(case):
+        # The two of ours are compared once.
+        if name in (each, _ALONE, _COMPILED):
+            yield from ("", "")
+            continue
+        rates, costs = report.compared(case, each, name)
+        yield f"{report.bound(case, each, name)} {_spread(rates)}".strip()
         yield _spread(costs) if costs else ""
     yield report.bottleneck(samples)
+
+
+def _ours(case: Case) -> list[str]:
+    return [name for name in (_OURS, _COMPILED) if name in case.samples]
 
 
 def _spread(ratios: Sequence[float]) -> str:

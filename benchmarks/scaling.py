@@ -22,12 +22,12 @@ class Basis:
     """CPU is in microseconds a mail, sizes are in octets, rates a second."""
 
     # Measured on one machine: mail of 50 KB, one a connection, through all parts.
-    gateway_cpu: float = 575.0
-    tls_cpu: float = 875.0
-    checks_cpu: float = 900.0
-    balancer_cpu: float = 298.0
-    broker_cpu: float = 991.0
-    queue_rate: float = 1400.0
+    gateway_cpu: float = 602.0
+    tls_cpu: float = 590.0
+    checks_cpu: float = 955.0
+    balancer_cpu: float = 270.0
+    broker_cpu: float = 1123.0
+    queue_rate: float = 2328.0
     mail: float = 52_000.0
     document: float = 53_300.0
     written: float = 2.0

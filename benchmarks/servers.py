@@ -72,7 +72,8 @@ def mailgw(
             "MAILGW_SMTP_KEY": certificate.key,
         }
     # What it logs is lost, which the report says.
-    command = [builds()[build], "-m", "mailgw", "serve"]
+    python = sys.executable if build == "mailgw" else compiled_python()
+    command = [python, "-m", "mailgw", "serve"]
     with listening(build, command, environ, quiet=True) as server:
         yield server
 
