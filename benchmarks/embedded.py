@@ -1,13 +1,14 @@
 """The embedded queue, beside what SQLite alone reaches in groups of the same size.
 
-    .venv/bin/python benchmarks/embedded.py [--rounds N] [--folder FOLDER] [--quick] [--json FILE]
+    .venv/bin/python benchmarks/embedded.py [--rounds N] [--folder FOLDER] [--sync-ms N] [--quick]
+        [--json FILE]
 
 No broker: a mail is safe when it is synced to the disk of FOLDER, all that wait share one
-sync. Beside it one thread inserts the same documents into the same table of another file on the
-same disk, in groups as large as the gateway's were on average in the turn before, and does
-nothing else. And the same gateway drops the same mail, which is what one worker can do at all. See
-README.md for how to read it. Exit 0 when the numbers stand, whatever they are; 1 when a process
-died or a document was lost.
+sync; --sync-ms makes of it a disk whose syncs take longer, for everybody. Beside it one thread
+inserts the same documents into the same table of another file on the same disk, in groups as
+large as the gateway's were on average in the turn before, and does nothing else. And the same
+gateway drops the same mail, which is what one worker can do at all. See README.md for how to read
+it. Exit 0 when the numbers stand, whatever they are; 1 when a process died or a document was lost.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from pathlib import Path
 import frame
 import report
 import store_writer
-from processes import Failed, Process, cpu_seconds, machine_cpu_seconds, running
+from processes import Failed, Process, cpu_seconds, machine_cpu_seconds, run_to_end, running
 from samples import WARM_UP, Contender, Figure, Run, Sample, compare
 from servers import NULL, Server, mailgw
 from source import Source
@@ -49,7 +50,11 @@ def main() -> int:
         default=_FOLDER,
         help="on the disk to use (default .cache/benchmarks)",
     )
+    parser.add_argument(
+        "--sync-ms", type=float, default=0.0, help="each sync takes so many ms more (needs cc)"
+    )
     options = parser.parse_args()
+    slower = f", syncs {options.sync_ms:g} ms longer" if options.sync_ms else ""
     rounds, seconds = (2, 0.5) if options.quick else (options.rounds, 2.0)
 
     def measure(run: Run) -> None:
@@ -59,13 +64,25 @@ def main() -> int:
             f"\nSafe in the embedded queue on {run.machine['file system']}, 4 KB, connections "
             f"reused, {rounds} rounds of {seconds} s"
         )
+        if options.sync_ms:
+            _slow_down(options.folder, options.sync_ms)
         for sessions in _SESSIONS:
-            _measure(run, options.folder, sessions, rounds, seconds)
+            _measure(run, options.folder, sessions, slower, rounds, seconds)
 
     return frame.run(measure, options.json)
 
 
-def _measure(run: Run, folder: Path, sessions: int, rounds: int, seconds: float) -> None:
+def _slow_down(folder: Path, milliseconds: float) -> None:
+    """Make every program that is started from here wait so much longer for its syncs."""
+    library = folder.resolve() / "slow_sync.so"
+    source = str(_HERE / "slow_sync.c")
+    run_to_end("cc", ["cc", "-shared", "-fPIC", "-o", str(library), source, "-ldl"], 60)
+    os.environ["LD_PRELOAD"], os.environ["SYNC_US"] = str(library), str(int(milliseconds * 1000))
+
+
+def _measure(
+    run: Run, folder: Path, sessions: int, slower: str, rounds: int, seconds: float
+) -> None:
     with ExitStack() as stack:
         gateway = stack.enter_context(_gateway(folder, sessions))
         # One document is there for the other to take as its model.
@@ -80,11 +97,11 @@ def _measure(run: Run, folder: Path, sessions: int, rounds: int, seconds: float)
             Contender(_DROPPED, dropped.turn),
         ]
         least = max(WARM_UP, 5 * sessions)
-        case = compare(f"{sessions} sessions", contenders, rounds, seconds, least)
+        case = compare(f"{sessions} sessions{slower}", contenders, rounds, seconds, least)
     case = replace(case, part="embedded")
     run.cases.append(case)
     print("\n".join(report.reception(case)))
-    title = f"{sessions} sessions: "
+    title = f"{case.title}: "
     alone, _ = report.compared(case, _OURS, _ALONE)
     dropped_too, _ = report.compared(case, _OURS, _DROPPED)
     for what, values, least in (
