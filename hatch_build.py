@@ -41,8 +41,8 @@ def compile_modules(source: Path, files: list[str], made: Path) -> None:
     """Put extension modules for `files`, which are below `source`, into the folder `made`/lib."""
     # Here, because only this needs them.
     from mypyc.build import mypycify
-    from setuptools import Distribution  # type: ignore[import-untyped]
-    from setuptools.command.build_ext import build_ext  # type: ignore[import-untyped]
+    from setuptools import Distribution  # type: ignore[import-untyped]  # it has no types
+    from setuptools.command.build_ext import build_ext  # type: ignore[import-untyped]  # nor here
 
     # Only the listed files are judged: what others import may be an extra that is not here.
     options = ["--config-file=", f"--cache-dir={made / 'cache'}", "--follow-imports=silent"]

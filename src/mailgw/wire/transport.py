@@ -129,8 +129,8 @@ class Link(asyncio.Protocol):
             return None
         if self.transport.get_write_buffer_size():
             return False
-        sock: socket.socket | None = self.transport.get_extra_info("socket")
-        if sock is None or sys.platform != "linux":
+        sock = self._socket()
+        if sock is None:
             return True
         try:
             left = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4))
@@ -138,6 +138,12 @@ class Link(asyncio.Protocol):
         except (OSError, ValueError):  # the descriptor is no more
             return None
         return None if state == _TCP_CLOSE else struct.unpack("=i", left) == (0,)
+
+    def _socket(self) -> socket.socket | None:
+        """Ours, where the system lets TCP be asked and told; None elsewhere."""
+        if self.transport is None or sys.platform != "linux":
+            return None
+        return cast("socket.socket | None", self.transport.get_extra_info("socket"))
 
     def send(self, data: bytes, *, last: bool = False) -> None:
         """Send it; nothing more after the `last`."""
@@ -187,7 +193,7 @@ class Link(asyncio.Protocol):
     # --- TLS ------------------------------------------------------------------------
 
     def _receive_records(self, tunnel: Tunnel, records: bytes) -> None:
-        was_shaking_hands = tunnel.negotiated is None
+        was_shaking_hands = self.shaking_hands
         try:
             said = tunnel.receive(records)
         except ssl.SSLError as trouble:
@@ -196,7 +202,7 @@ class Link(asyncio.Protocol):
             self.close()
             return
         self._say_of_tls(tunnel)
-        if was_shaking_hands and tunnel.negotiated is not None:
+        if was_shaking_hands and not self.shaking_hands:
             self.receiver.secured()
             if not said:
                 self._acknowledge()
@@ -213,9 +219,7 @@ class Link(asyncio.Protocol):
         packets back until then (RFC 9293 3.7.4) would wait for as long as ours delays it, which
         is 40 ms.
         """
-        sock: socket.socket | None = None
-        if self.transport is not None and sys.platform == "linux":
-            sock = self.transport.get_extra_info("socket")
+        sock = self._socket()
         if sock is not None:
             with suppress(OSError):  # the descriptor is no more
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
