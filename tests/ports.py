@@ -12,17 +12,17 @@ from __future__ import annotations
 import socket
 import sys
 
-_ADDRESS = "127.0.0.1"
+_EVERY_ADDRESS = "0.0.0.0"
 
 
 class KeptPort:
-    """A port of the loopback, ours until `close`; any, or `number` if it is free (OSError)."""
+    """A port of the machine, ours until `close`; any, or `number` if it is free (OSError)."""
 
     def __init__(self, number: int = 0) -> None:
         self._socket = socket.socket()
         try:
             # Without SO_REUSEADDR, so that of two who want it one is told.
-            self._socket.bind((_ADDRESS, number))
+            self._socket.bind((_EVERY_ADDRESS, number))
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             self.number: int = self._socket.getsockname()[1]
         except OSError:
