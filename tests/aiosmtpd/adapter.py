@@ -35,8 +35,9 @@ from mailgw.gate.recipients import LocalAddresses
 from mailgw.intake import discard
 from mailgw.mail.identifiers import Identifiers
 from mailgw.smtp.extensions import Rules, hello_reply
+from mailgw.wire.endpoint import bind
 from mailgw.wire.house import House
-from mailgw.wire.listener import Listener, bind
+from mailgw.wire.listener import Listener
 
 PATIENCE = 15.0
 # What the clients of the test that is running have reached of ours.

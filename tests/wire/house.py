@@ -20,9 +20,10 @@ from mailgw.mail.unseen import Unseen
 from mailgw.smtp import events, reply
 from mailgw.smtp.extensions import Rules
 from mailgw.smtp.reply import Reply
+from mailgw.wire.endpoint import bind
 from mailgw.wire.house import Answer, House, Intake, Now
 from mailgw.wire.house import Door as WhoMayEnter
-from mailgw.wire.listener import Listener, bind
+from mailgw.wire.listener import Listener
 from mailgw.wire.tls import server_context
 
 PATIENCE = 15.0
@@ -108,6 +109,7 @@ async def serving(
     greeting_delay: float = 0,
     minimum_rate: int = 1000,
     unseen: Unseen | None = None,
+    pause: float = 0.05,
 ) -> AsyncIterator[Door]:
     house = House(
         rules=rules or Rules("mx.ours.test", starttls=tls is not None, auth=True),
@@ -128,7 +130,7 @@ async def serving(
     )
     [endpoint] = bind(["127.0.0.1"], [] if secure else [0], [0] if secure else [])
     idle = asyncio.Event()
-    listener = Listener(endpoint, house, on_idle=idle.set)
+    listener = Listener(endpoint, house, on_idle=idle.set, pause=pause)
     listener.start()
     door = Door(endpoint.sock.getsockname()[1], listener, idle)
     try:

@@ -16,7 +16,6 @@ from mailgw.gate.rates import Alone
 from mailgw.mail.peer import Peer
 from mailgw.smtp import reply
 from mailgw.smtp.reply import Reply
-from mailgw.wire import listener
 from mailgw.wire.house import Now
 
 DELAY = 0.4
@@ -62,15 +61,37 @@ async def test_one_place_is_enough_for_many_one_after_the_other() -> None:
     assert [each[:4] for each in said] == ["221 "] * 40
 
 
-async def test_who_leaves_lets_the_next_one_in_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_who_leaves_lets_the_next_one_in_at_once() -> None:
     # Nobody looks by the clock whether there is a place.
-    monkeypatch.setattr(listener, "_FULL_PAUSE", 3600.0)
-    async with serving(Taken(), entrance=Door(most=1)) as door:
+    async with serving(Taken(), entrance=Door(most=1), pause=3600) as door:
         for _ in range(40):
             async with talking(door) as first, talking(door) as second:
                 await first.reply()
                 await first.ask(b"QUIT")
                 assert (await second.reply()).startswith("220 ")
+
+
+async def test_a_mistake_of_ours_at_the_door_costs_that_client_alone() -> None:
+    class Stumbling(Door):
+        """Makes a mistake with the first."""
+
+        stumbles = True
+
+        def enter(self, peer: Peer) -> Reply | None:
+            if self.stumbles:
+                self.stumbles = False
+                raise RuntimeError("a mistake")
+            return super().enter(peer)
+
+    counters = Alone()
+    async with serving(Taken(), entrance=Stumbling(counters, most=1)) as door:
+        async with talking(door) as unlucky:
+            assert await unlucky.reader.read() == b""
+        async with talking(door) as client:
+            assert (await client.reply()).startswith("220 ")
+            assert (await client.ask(b"QUIT")).startswith("221 ")
+        await door.deserted()
+    assert counters.places == 0
 
 
 async def test_places_that_another_process_frees_are_seen_soon() -> None:

@@ -8,7 +8,7 @@ import weakref
 import pytest
 from house import PATIENCE, Taken, serving, talking
 
-from mailgw.wire.listener import CannotListen, bind
+from mailgw.wire.endpoint import CannotListen, bind
 
 
 def test_every_address_gets_every_port() -> None:

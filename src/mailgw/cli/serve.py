@@ -10,7 +10,7 @@ from mailgw.cli.options import FAILED, Sources, sourced
 from mailgw.observe import log
 from mailgw.process.serve import serve
 from mailgw.process.trouble import CannotStart
-from mailgw.wire.listener import Endpoint
+from mailgw.wire.endpoint import Endpoint
 
 
 @click.command()

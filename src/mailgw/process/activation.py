@@ -7,7 +7,7 @@ import socket
 from collections.abc import Collection, MutableMapping
 from contextlib import suppress
 
-from mailgw.wire.listener import CannotListen, Endpoint
+from mailgw.wire.endpoint import CannotListen, Endpoint
 
 _FIRST = 3  # SD_LISTEN_FDS_START
 _MOST = 1024

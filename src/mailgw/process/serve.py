@@ -34,7 +34,7 @@ from mailgw.process.supervisor import Supervisor
 from mailgw.process.trouble import CannotStart
 from mailgw.process.unseen import Table, UnseenReplies
 from mailgw.process.worker import loop_factory, work
-from mailgw.wire.listener import CannotListen, Endpoint, bind
+from mailgw.wire.endpoint import CannotListen, Endpoint, bind
 from mailgw.wire.tls import BadCertificate
 
 # What may be wrong with what was configured, told in one line each.

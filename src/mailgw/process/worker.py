@@ -19,8 +19,9 @@ from mailgw.process.chores import Chores
 from mailgw.process.plan import CannotReload, Current, Plan, Read, fingerprint, renewed
 from mailgw.process.trouble import FAILED
 from mailgw.wire.conversation import Conversation
+from mailgw.wire.endpoint import Endpoint
 from mailgw.wire.house import House
-from mailgw.wire.listener import Endpoint, Listener
+from mailgw.wire.listener import Listener
 
 # How long clients may take to end what they began once we are asked to stop, in seconds.
 # Docker's and systemd's patience are set above it.

@@ -1,6 +1,6 @@
-"""Listening sockets: binding them, and the accept loop.
+"""The accept loop.
 
-Our own loop instead of the event loop's server, because what is decided about a client
+Our own instead of the event loop's server, because what is decided about a client
 may have to be decided before TLS and before the banner.
 """
 
@@ -9,98 +9,50 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
+from typing import Any, Final
 
 from mailgw.mail.peer import Peer
 from mailgw.observe import log
 from mailgw.smtp.reply import Reply
 from mailgw.wire import proxy
 from mailgw.wire.conversation import Conversation
+from mailgw.wire.endpoint import Address, Endpoint
 from mailgw.wire.house import House
 from mailgw.wire.transport import Link
 
-_BACKLOG = 1024
 # So that a flood of new clients cannot keep the others from being served.
-_ACCEPTS_AT_ONCE = 64
+_ACCEPTS_AT_ONCE: Final = 64
 # The machine is out of something; asking again at once would only burn a core.
-_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-_EXHAUSTED_PAUSE = 0.5
-# How often a full house is looked at: who leaves in another process is not heard here.
-_FULL_PAUSE = 0.05
-# What the socket module calls an address: host and port come first.
-_Address = tuple[str, int] | tuple[str, int, int, int]
+_EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_EXHAUSTED_PAUSE: Final = 0.5
 # How often deadlines are looked at, in seconds.
-_SWEEP = 1.0
-
-
-class CannotListen(Exception):
-    """An address that cannot be had; the text names it and says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """A bound, listening socket. `secure`: TLS from the first byte."""
-
-    sock: socket.socket
-    secure: bool
-
-    def __str__(self) -> str:
-        host, port = self.sock.getsockname()[:2]
-        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def bind(
-    addresses: Iterable[str], ports: Iterable[int], secure_ports: Iterable[int]
-) -> list[Endpoint]:
-    """Listen on every address and port; all or nothing. Raises CannotListen.
-
-    Without addresses: on all of this machine, IPv4 and, where there is IPv6, IPv6.
-    """
-    wanted = [(port, False) for port in ports] + [(port, True) for port in secure_ports]
-    endpoints: list[Endpoint] = []
-    try:
-        for address in addresses or _everywhere():
-            for port, secure in wanted:
-                endpoints.append(Endpoint(_listening(address, port), secure))
-    except OSError as trouble:
-        for endpoint in endpoints:
-            endpoint.sock.close()
-        raise CannotListen(f"cannot listen on {address} port {port}: {trouble.strerror}") from None
-    return endpoints
-
-
-def _everywhere() -> tuple[str, ...]:
-    return ("0.0.0.0", "::") if socket.has_dualstack_ipv6() else ("0.0.0.0",)
-
-
-def _listening(address: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            # IPv4 has a socket of its own, so its clients keep their own addresses.
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.bind((address, port))
-        sock.listen(_BACKLOG)
-        sock.setblocking(False)
-    except OSError:
-        sock.close()
-        raise
-    return sock
+_SWEEP: Final = 1.0
 
 
 class Listener:
-    """Accepts on one endpoint and keeps the conversations that came of it."""
+    """Accepts on one endpoint and keeps the conversations that came of it.
 
-    def __init__(self, endpoint: Endpoint, house: House, *, on_idle: Callable[[], None]) -> None:
+    A full house is looked at every `pause` seconds: who leaves in another process is not heard
+    here.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        house: House,
+        *,
+        on_idle: Callable[[], None],
+        pause: float = 0.05,
+    ) -> None:
         self._endpoint = endpoint
+        self._full_pause = pause
         self._on_idle = on_idle
         self._loop = asyncio.get_running_loop()
-        self._arriving: set[asyncio.Task[bool]] = set()
+        # Of who is not in a conversation yet, or only in one that knows nothing of it.
+        self._arriving: set[asyncio.Task[Any]] = set()
         self._resume: asyncio.TimerHandle | None = None
         self._sweeper = self._loop.call_later(_SWEEP, self._sweep)
         self.conversations: set[Conversation] = set()
@@ -139,10 +91,10 @@ class Listener:
         for _ in range(_ACCEPTS_AT_ONCE):
             house = self.house
             if not house.door.reserve(self._look_again):
-                self._rest(_FULL_PAUSE)
+                self._rest(self._full_pause)
                 return
             try:
-                sock, remote = self._endpoint.sock.accept()
+                sock, remote = self._endpoint.accept()
             except (BlockingIOError, ConnectionAbortedError, InterruptedError):
                 house.door.release()
                 return
@@ -150,9 +102,13 @@ class Listener:
                 house.door.release()
                 self._pause(trouble)
                 return
-            task = self._loop.create_task(self._admit(house, sock, remote))
-            self._arriving.add(task)
-            task.add_done_callback(partial(self._arrived, house))
+            peer = _peer(sock, remote, house.identifiers.next())
+            if peer.remote_ip in house.proxies:
+                arriving = self._loop.create_task(_spoken_for(sock, peer, house.proxy_header))
+                self._arriving.add(arriving)
+                arriving.add_done_callback(partial(self._introduced, house, sock))
+            else:
+                self._admit(house, sock, peer)
 
     def _pause(self, trouble: OSError) -> None:
         """Clients wait in the backlog until there is something to serve them with."""
@@ -171,39 +127,52 @@ class Listener:
             self._resume.cancel()
             self.start()
 
-    async def _admit(self, house: House, sock: socket.socket, remote: _Address) -> bool:
-        """Decide about a client, then hand it to a conversation. Whether its place is settled."""
-        sock.setblocking(False)
+    def _introduced(
+        self, house: House, sock: socket.socket, arriving: asyncio.Task[Peer | None]
+    ) -> None:
+        """A balancer has said for whom it speaks, or did not."""
+        self._arriving.discard(arriving)
+        peer = None if arriving.cancelled() else arriving.result()
+        if peer is not None and self._endpoint.open:
+            self._admit(house, sock, peer)
+        else:
+            sock.close()
+            house.door.release()
+        if self.idle:
+            self._on_idle()
+
+    def _admit(self, house: House, sock: socket.socket, peer: Peer) -> None:
+        """Decide about a client, then hand it to a conversation, which has its place."""
         secure = self._endpoint.secure
-        peer = _peer(sock, remote, house.identifiers.next())
-        if peer.remote_ip in house.proxies:
-            introduced = await _spoken_for(sock, peer, house.proxy_header)
-            if introduced is None:
-                return False
-            peer = introduced
-        refusal = None if peer.health_check else house.door.enter(peer)
+        try:
+            refusal = None if peer.health_check else house.door.enter(peer)
+        except Exception as bug:  # noqa: BLE001 - ours; whoever comes next is served
+            log.error("accept.error", reason=repr(bug))
+            sock.close()
+            house.door.release()
+            return
         if refusal is not None:
             _turn_away(sock, peer, refusal, secure=secure)
-            return True
+            return
         link = Link(house.tls if secure else None)
         conversation = Conversation(link, peer, house, secure=secure, done=self._leave)
         self.conversations.add(conversation)
-        try:
-            await self._loop.connect_accepted_socket(lambda: link, sock)
-        except (OSError, asyncio.CancelledError):  # it was gone before it could be served
-            self._leave(conversation)
-        return True
+        arriving = self._loop.create_task(self._loop.connect_accepted_socket(lambda: link, sock))
+        self._arriving.add(arriving)
+        arriving.add_done_callback(partial(self._connected, conversation, sock))
 
-    def _arrived(self, house: House, task: asyncio.Task[bool]) -> None:
-        self._arriving.discard(task)
-        if task.cancelled():
-            house.door.release()
-        elif (bug := task.exception()) is not None:
+    def _connected(
+        self, conversation: Conversation, sock: socket.socket, arriving: asyncio.Task[object]
+    ) -> None:
+        self._arriving.discard(arriving)
+        gone = arriving.cancelled() or isinstance(arriving.exception(), OSError)
+        if not gone and (bug := arriving.exception()) is not None:
             log.error("accept.error", reason=repr(bug))
-            house.door.release()
-        elif not task.result():
-            house.door.release()
-        if self.idle:
+            gone = True
+        if gone:
+            sock.close()
+            self._leave(conversation)
+        elif self.idle:
             self._on_idle()
 
     def _leave(self, conversation: Conversation) -> None:
@@ -219,7 +188,7 @@ class Listener:
             self._on_idle()
 
 
-def _peer(sock: socket.socket, remote: _Address, connection_id: str) -> Peer:
+def _peer(sock: socket.socket, remote: Address, connection_id: str) -> Peer:
     local = sock.getsockname()
     return Peer(connection_id, _unmapped(remote[0]), remote[1], _unmapped(local[0]), local[1])
 
@@ -231,7 +200,8 @@ def _unmapped(address: str) -> str:
 
 
 async def _spoken_for(sock: socket.socket, peer: Peer, patience: float) -> Peer | None:
-    """The client behind a balancer; None for one whose header was bad: it is gone then."""
+    """The client behind a balancer; None for one whose header was bad."""
+    sock.setblocking(False)
     try:
         return await proxy.meet(sock, peer, patience)
     except proxy.BadHeader as bad:
@@ -242,11 +212,9 @@ async def _spoken_for(sock: socket.socket, peer: Peer, patience: float) -> Peer 
             rule="smtp-proxy",
             reason=bad,
         )
-        sock.close()
-        return None
-    except BaseException:
-        sock.close()
-        raise
+    except Exception as bug:  # noqa: BLE001 - ours; whoever comes next is served
+        log.error("accept.error", reason=repr(bug))
+    return None
 
 
 def _turn_away(sock: socket.socket, peer: Peer, refusal: Reply, *, secure: bool) -> None:
@@ -263,5 +231,5 @@ def _turn_away(sock: socket.socket, peer: Peer, refusal: Reply, *, secure: bool)
     )
     with suppress(OSError):
         if not secure:
-            sock.send(refusal.wire)
+            sock.send(refusal.wire, socket.MSG_DONTWAIT)
     sock.close()
