@@ -19,7 +19,7 @@ import trustme
 from processes import Failed
 from samples import Case, Contender, Sample, compare
 from sender import client_context
-from servers import NULL, Certificate, mailgw
+from servers import NULL, Certificate, builds, mailgw
 from source import Source
 
 from mailgw.wire.tls import server_context
@@ -34,7 +34,7 @@ def measure(without: Sequence[str], rounds: int, seconds: float) -> Case:
     """Compare everybody who speaks TLS, and OpenSSL with nobody around it."""
     with ExitStack() as stack:
         shown = stack.enter_context(certificate())
-        servers = [stack.enter_context(mailgw(NULL, shown))]
+        servers = [stack.enter_context(mailgw(NULL, shown, build)) for build in builds()]
         for name, start in peers.RECEIVERS.items():
             if name not in without:
                 servers.append(stack.enter_context(start(peers.DROP, shown)))

@@ -102,16 +102,17 @@ def _part_3(without: list[str], rounds: int, seconds: float) -> Case:
     )
     case = encrypted.measure(without, rounds, seconds)
     _say(*report.reception(case))
-    _say(*report.ratios(case, "mailgw", {}, [encrypted.ALONE]))
-    _say(report.share(case, encrypted.ALONE, "mailgw", _HANDSHAKE_SHARE))
+    _say(*_beside_ours(case, {}, encrypted.ALONE))
+    for name in servers.builds():
+        _say(report.share(case, encrypted.ALONE, name, _HANDSHAKE_SHARE))
     return case
 
 
-def _beside_ours(case: Case, expected: Mapping[str, float]) -> Iterator[str]:
-    """Each mailgw beside everybody else, and the compiled one beside the other."""
+def _beside_ours(case: Case, expected: Mapping[str, float], *apart: str) -> Iterator[str]:
+    """Each mailgw beside all others but those `apart`, and the compiled one beside the other."""
     ours = [name for name in servers.builds() if name in case.samples]
     for name in ours:
-        yield from report.ratios(case, name, expected, without=ours)
+        yield from report.ratios(case, name, expected, without=[*ours, *apart])
     for name in ours[1:]:
         yield report.ratio(case, name, ours[0], None)
 

@@ -101,7 +101,8 @@ def _case(case: Case) -> Iterator[str]:
     for name, samples in case.samples.items():
         yield _row(_cells(case, name, samples, timed))
     if _ALONE in case.samples:
-        yield f"\n{report.share(case, _ALONE, _OURS, None).strip()}."
+        for ours in _ours(case):
+            yield f"\n{report.share(case, _ALONE, ours, None).strip()}."
     yield ""
 
 

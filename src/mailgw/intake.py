@@ -14,7 +14,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from mailgw.checks.evidence import Evidence
 from mailgw.checks.runner import Runner
@@ -43,22 +43,23 @@ from mailgw.storage.bodies import Bodies
 T = TypeVar("T")
 
 # RFC 5321 6.3: a loop is assumed from a count, at least 100.
-MOST_HOPS = 100
+MOST_HOPS: Final = 100
 # Octets without an empty line and without a field are a message that has no header.
-_FIELD = re.compile(rb"^[!-9;-~]{1,998}+[ \t]*+:", re.MULTILINE)
+_FIELD: Final = re.compile(rb"^[!-9;-~]{1,998}+[ \t]*+:", re.MULTILINE)
 # From here on a message, or its header, is worked on beside the event loop.
-_LARGE, _LARGE_HEADER = 256 * 1024, 32 * 1024
+_LARGE: Final = 256 * 1024
+_LARGE_HEADER: Final = 32 * 1024
 # Seconds that a client who is refused waits at most for the copy that is kept of its mail.
-_REFUSED_PATIENCE = 5.0
+_REFUSED_PATIENCE: Final = 5.0
 
 # How often it is asked what became of the same transaction, in seconds: it may be under way
 # in another process, from which nobody can wake us.
-_LOOK_AGAIN = 0.05
+_LOOK_AGAIN: Final = 0.05
 
 # Recognises and reads a report; the second argument is the sender, "" for the null sender.
 ReadReport = Callable[[Octets, str | None], Awaitable[Report | None]]
 
-_ACCEPTED = Judgement("accept", ())
+_ACCEPTED: Final = Judgement("accept", ())
 
 
 @dataclass(frozen=True, slots=True)

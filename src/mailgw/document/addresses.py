@@ -9,6 +9,7 @@ choose among the mappable addresses.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from mailgw.config.networks import NOWHERE, Networks
 
@@ -28,4 +29,4 @@ class Outgoing:
         return self.default
 
 
-ANY = Outgoing()
+ANY: Final = Outgoing()

@@ -17,7 +17,7 @@ from codecs import getincrementaldecoder
 from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache, partial
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
@@ -36,11 +36,12 @@ from mailgw.mail.report import Report
 from mailgw.mail.trace import received_field
 from mailgw.mail.transaction import Message, Recipient
 
-_encoder = msgspec.json.Encoder()
-_NOTHING_REQUESTED, _NO_DSN = Requested(), Dsn()
-_MIME_FOLLOWS = Raw(b"")
-_NO_MIME = (b'""',)
-_Utf8 = getincrementaldecoder("utf-8")
+_encoder: Final = msgspec.json.Encoder()
+_NOTHING_REQUESTED: Final = Requested()
+_NO_DSN: Final = Dsn()
+_MIME_FOLLOWS: Final = Raw(b"")
+_NO_MIME: Final = (b'""',)
+_Utf8: Final = getincrementaldecoder("utf-8")
 
 
 class Notes(NamedTuple):
@@ -63,7 +64,7 @@ class Notes(NamedTuple):
     most: int | None = None
 
 
-NOTHING_KNOWN = Notes()
+NOTHING_KNOWN: Final = Notes()
 
 
 class Built(NamedTuple):

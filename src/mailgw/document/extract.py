@@ -20,9 +20,8 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol, TypeVar
+from typing import Final, NamedTuple, Protocol, TypeVar
 
 from msgspec import UNSET
 
@@ -38,16 +37,16 @@ from mailgw.mail.headers import Field, header_end, read_fields, remove
 from mailgw.mail.peer import Peer
 from mailgw.smtp.address import BadAddress, parse_mailbox
 
-PREFIX = "x-mq-"
+PREFIX: Final = "x-mq-"
 # More than anybody needs, and little enough that a document stays small.
-MOST_VALUES = 500
-LONGEST_VALUE = 10_000
-LONGEST_NAME = 100
-MOST_REPORTED = 50
-_MOST_RETRIES = 100
+MOST_VALUES: Final = 500
+LONGEST_VALUE: Final = 10_000
+LONGEST_NAME: Final = 100
+MOST_REPORTED: Final = 50
+_MOST_RETRIES: Final = 100
 
 # Typed by the schema, or by MailerQ's own documents and what is to come of ours.
-RESERVED = property_names() | {
+RESERVED: Final = property_names() | {
     "checks",
     "cli",
     "decision",
@@ -65,14 +64,14 @@ RESERVED = property_names() | {
     "spool",
 }
 
-_CUSTOM_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
-_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}")
-_NUMBER = re.compile(r"[0-9]{1,9}")
+_CUSTOM_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]*")
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}")
+_NUMBER: Final = re.compile(r"[0-9]{1,9}")
 
 
-_NOTHING_REQUESTED = Requested()
-_NO_DSN = Dsn()
+_NOTHING_REQUESTED: Final = Requested()
+_NO_DSN: Final = Dsn()
 
 T = TypeVar("T")
 
@@ -97,23 +96,22 @@ class Policy(Protocol):
     def networks(self) -> Members: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Extraction:
+class Extraction(NamedTuple):
     """What the fields of one message asked for, and the message without them.
 
     `custom` holds the strings of names that have no meaning of their own. `rejected`
     names the fields that were honoured but brought nothing.
     """
 
-    content: bytes = field(repr=False)
-    requested: Requested = _NOTHING_REQUESTED
-    envelope: str | None = None
-    dsn: Dsn = _NO_DSN
-    custom: dict[str, str] = field(default_factory=dict)
-    rejected: tuple[str, ...] = ()
+    content: bytes
+    requested: Requested
+    envelope: str | None
+    dsn: Dsn
+    custom: dict[str, str]
+    rejected: tuple[str, ...]
 
 
-_STRIDE = 1024 * 1024
+_STRIDE: Final = 1024 * 1024
 
 
 class _BadValueError(ValueError):
@@ -126,17 +124,22 @@ def extract(content: bytes, peer: Peer, policy: Policy, end: int | None = None) 
     `end` is `header_end` of the content, where it is known.
     """
     if policy.who == "nobody":
-        return Extraction(content)
+        return _nothing(content)
     if end is None:
         end = header_end(content)
     # Nearly all mail ends here, and the header block was searched, not read.
     if not _mentioned(content, end):
-        return Extraction(content)
+        return _nothing(content)
     fields = [f for f in read_fields(content, end) if f.name.startswith(PREFIX)]
     stripped = remove(content, fields)
     if not honours(policy, peer):
-        return Extraction(stripped)
+        return _nothing(stripped)
     return _read(fields, stripped)
+
+
+def _nothing(content: bytes) -> Extraction:
+    """What it is where nothing was asked for."""
+    return Extraction(content, _NOTHING_REQUESTED, None, _NO_DSN, {}, ())
 
 
 def _mentioned(content: bytes, end: int) -> bool:
@@ -185,8 +188,8 @@ def _read(fields: list[Field], stripped: bytes) -> Extraction:
     )
 
 
-_DSN = ("notify", "ret", "orcpt", "envid")
-_QUEUES = ("results", "failure", "success", "retry", "dsn")
+_DSN: Final = ("notify", "ret", "orcpt", "envid")
+_QUEUES: Final = ("results", "failure", "success", "retry", "dsn")
 
 
 class _Seen:
@@ -338,8 +341,8 @@ def _custom(name: str) -> bool:
 
 
 # The name before MailerQ 4.2.
-_ALIASES = {"smarthost-name": "smarthost-hostname"}
-_TEXTS: dict[str, Callable[[str], str]] = {
+_ALIASES: Final = {"smarthost-name": "smarthost-hostname"}
+_TEXTS: Final[dict[str, Callable[[str], str]]] = {
     "envelope": _address,
     "pool": _filled,
     "delayed": _time,
@@ -350,9 +353,9 @@ _TEXTS: dict[str, Callable[[str], str]] = {
     **{f"{name}-queue": _filled for name in _QUEUES},
     **{f"dsn-{name}": _filled for name in _DSN},
 }
-_NUMBERS = {
+_NUMBERS: Final = {
     "maxattempts": (0, 999_999_999),
     "priority": (0, 255),
     "smarthost-port": (1, 65535),
 }
-_FLAGS = frozenset({"inlinecss", "keepmime", "force"})
+_FLAGS: Final = frozenset({"inlinecss", "keepmime", "force"})

@@ -12,31 +12,32 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
 
 from mailgw.mail.finding import Finding
 from mailgw.mail.headers import header_end
 from mailgw.smtp.address import to_unicode
 
 # RFC 5322 2.1.1: lines of 78 characters for the reader.
-_LINE = 78
+_LINE: Final = 78
 # RFC 5321 4.5.3.1: a local part of 64 octets, "@", a domain of 255.
-_LONGEST_VALUE = 320
-_LONGEST_REASON = 200
+_LONGEST_VALUE: Final = 320
+_LONGEST_REASON: Final = 200
 # RFC 2045 5.1 (token), and RFC 8601 2.2 (pvalue) with a local part of the same characters.
-_WORD = r"[A-Za-z0-9!#$%&'*+.^_`{|}~-]+"
-_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
-_BARE = re.compile(rf"{_WORD}|(?:{_WORD})?@{_LABEL}(?:\.{_LABEL})*")
+_WORD: Final = r"[A-Za-z0-9!#$%&'*+.^_`{|}~-]+"
+_LABEL: Final = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
+_BARE: Final = re.compile(rf"{_WORD}|(?:{_WORD})?@{_LABEL}(?:\.{_LABEL})*")
 
-_NAME = b"authentication-results"
+_NAME: Final = b"authentication-results"
 # The same fields that mail.headers.read_fields finds by this name: where they begin and end.
-_FIELD = re.compile(rb"^authentication-results[ \t]*:", re.IGNORECASE | re.MULTILINE)
-_FIELD_END = re.compile(rb"\n(?![ \t])")
+_FIELD: Final = re.compile(rb"^authentication-results[ \t]*:", re.IGNORECASE | re.MULTILINE)
+_FIELD_END: Final = re.compile(rb"\n(?![ \t])")
 # No real message has as many; RFC 8601 5 lets us take out any of them.
-_MOST_READ = 200
+_MOST_READ: Final = 200
 # Characters of a field in which the name of its server is looked for.
-_FAR_ENOUGH = 400
+_FAR_ENOUGH: Final = 400
 # Where a token ends (RFC 2045 5.1, tspecials), and blanks.
-_ID = re.compile(r"[^\s()<>@,;:\\/\[\]?=\"]+")
+_ID: Final = re.compile(r"[^\s()<>@,;:\\/\[\]?=\"]+")
 
 
 def results_field(hostname: str, findings: Sequence[Finding], *, smtputf8: bool = False) -> bytes:

@@ -14,18 +14,19 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from types import TracebackType
-from typing import TypeVar
+from typing import Final, TypeVar
 
 T = TypeVar("T")
 
 # Up to here nobody is asked: those are as many as there are clients, and no more.
-SMALL = 256 * 1024
+SMALL: Final = 256 * 1024
 # With less, mail of usual sizes would wait for the confirms of other mail.
-LEAST = 64 * 1024 * 1024
+LEAST: Final = 64 * 1024 * 1024
 # Work on octets is the processor's; more threads would only hold more at a time.
-_THREADS = 2
+_THREADS: Final = 2
 # The first line is for what wants at most this part of the budget, and has that part of it.
-_LITTLE, _FIRST = 16, 4
+_LITTLE: Final = 16
+_FIRST: Final = 4
 
 
 class Budget:

@@ -15,20 +15,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from mailgw.mail.octets import Octets
 
 # RFC 5322 2.2.3: a line that begins with a blank continues the field above it.
-_FIELD_END = re.compile(rb"\n(?![ \t])")
-_FOLD = re.compile(rb"\r?\n(?=[ \t])")
+_FIELD_END: Final = re.compile(rb"\n(?![ \t])")
+_FOLD: Final = re.compile(rb"\r?\n(?=[ \t])")
 # RFC 5322 2.2 (ftext), with the blanks before the colon that 4.5 still lets one read.
 # A name fits into a line (2.1.1); without a way back, because what has no colon may be long.
-_NAME = re.compile(rb"([!-9;-~]{1,998}+)[ \t]*+:")
+_NAME: Final = re.compile(rb"([!-9;-~]{1,998}+)[ \t]*+:")
 # Octets of a header; no real one has a tenth. Others that read it bound their work by that.
-MOST_HEADER = 1024 * 1024
+MOST_HEADER: Final = 1024 * 1024
 # Octets that are searched at once: a call that takes long keeps everybody else waiting.
-_STRIDE = 1024 * 1024
+_STRIDE: Final = 1024 * 1024
 
 
 class Field(NamedTuple):

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import secrets
 from itertools import count
+from typing import Final
 
-_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
-_PREFIX_LENGTH = 12
+_DIGITS: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
+_PREFIX_LENGTH: Final = 12
 
 
 def document_id(transaction_id: str, number: int) -> str:
@@ -28,4 +29,4 @@ class Identifiers:
 
     def next(self) -> str:
         """A new name of digits and lower-case letters, about 16 characters long."""
-        return f"{self._prefix}{next(self._count):x}"
+        return self._prefix + format(next(self._count), "x")

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 # What is held at once of something large; a multiple of three, for base64.
-SLICE = 384 * 1024
+SLICE: Final = 384 * 1024
 
 
 class Octets(Protocol):

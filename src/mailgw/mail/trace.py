@@ -11,16 +11,17 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 from email.utils import format_datetime
+from typing import Final
 
 from mailgw.mail.peer import Peer
 
 # RFC 5322 2.1.1: lines of 78 characters for the reader, never more than 998.
-_LINE = 78
+_LINE: Final = 78
 # RFC 1035 2.3.4: no domain name is longer.
-_LONGEST_NAME = 255
+_LONGEST_NAME: Final = 255
 # With the blanks before the colon that RFC 5322 4.5 still lets one read.
-_RECEIVED = re.compile(rb"\nreceived[ \t]*:")
-_NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9.:_\[\]-]")
+_RECEIVED: Final = re.compile(rb"\nreceived[ \t]*:")
+_NOT_IN_A_NAME: Final = re.compile(r"[^A-Za-z0-9.:_\[\]-]")
 
 
 def hops(header: bytes) -> int:

@@ -11,31 +11,31 @@ import ipaddress
 import re
 import unicodedata
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 # RFC 5321 4.5.3.1.1 to 4.5.3.1.3, in octets.
-LONGEST_LOCAL_PART = 64
-LONGEST_DOMAIN = 255
-LONGEST_PATH = 256
+LONGEST_LOCAL_PART: Final = 64
+LONGEST_DOMAIN: Final = 255
+LONGEST_PATH: Final = 256
 # Loose addresses have no limit of their own but that of the line; this one is for us.
-LONGEST_LOOSE = 512
+LONGEST_LOOSE: Final = 512
 
-_ATEXT = r"A-Za-z0-9!#$%&'*+/=?^_`{|}~\-"
-_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,62}+(?<!-))?+"
-_DOMAIN = rf"{_LABEL}(?:\.{_LABEL})*+"
+_ATEXT: Final = r"A-Za-z0-9!#$%&'*+/=?^_`{|}~\-"
+_LABEL: Final = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,62}+(?<!-))?+"
+_DOMAIN: Final = rf"{_LABEL}(?:\.{_LABEL})*+"
 # Local part and domain of a path in ASCII, as an expression; lengths are not in it.
-USUAL_PATH = rf"<([{_ATEXT}]++(?:\.[{_ATEXT}]++)*+)@({_DOMAIN})>"
-_usual_path = re.compile(USUAL_PATH).match
-_DOT_STRING = re.compile(rf"[{_ATEXT}\u0080-\U0010ffff]+(?:\.[{_ATEXT}\u0080-\U0010ffff]+)*")
-_QUOTED_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
-_ULABEL = (
+USUAL_PATH: Final = rf"<([{_ATEXT}]++(?:\.[{_ATEXT}]++)*+)@({_DOMAIN})>"
+_usual_path: Final = re.compile(USUAL_PATH).match
+_DOT_STRING: Final = re.compile(rf"[{_ATEXT}\u0080-\U0010ffff]+(?:\.[{_ATEXT}\u0080-\U0010ffff]+)*")
+_QUOTED_STRING: Final = re.compile(r'"(?:[^"\\]|\\.)*"')
+_ULABEL: Final = (
     r"[A-Za-z0-9\u0080-\U0010ffff](?:[A-Za-z0-9\u0080-\U0010ffff-]*[A-Za-z0-9\u0080-\U0010ffff])?"
 )
-_UDOMAIN = re.compile(rf"{_ULABEL}(?:\.{_ULABEL})*")
-_SOURCE_ROUTE = re.compile(rf"@{_ULABEL}(?:\.{_ULABEL})*(?:,@{_ULABEL}(?:\.{_ULABEL})*)*:")
+_UDOMAIN: Final = re.compile(rf"{_ULABEL}(?:\.{_ULABEL})*")
+_SOURCE_ROUTE: Final = re.compile(rf"@{_ULABEL}(?:\.{_ULABEL})*(?:,@{_ULABEL}(?:\.{_ULABEL})*)*:")
 
 # RFC 5892 2.1, letters and digits: what a decoded label may consist of.
-_LABEL_CATEGORIES = frozenset({"Ll", "Lo", "Lm", "Mn", "Mc", "Nd"})
+_LABEL_CATEGORIES: Final = frozenset({"Ll", "Lo", "Lm", "Mn", "Mc", "Nd"})
 
 
 class BadAddress(ValueError):

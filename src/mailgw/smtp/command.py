@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from mailgw.smtp import events, reply
 from mailgw.smtp.address import (
@@ -74,28 +75,28 @@ Command = (
 )
 
 # RFC 5321 4.1.2: a domain or an address literal; "_" because so many hosts have it.
-_HELLO_NAME = re.compile(r"[A-Za-z0-9._-]{1,255}|\[[A-Za-z0-9.:]{1,64}\]")
+_HELLO_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,255}|\[[A-Za-z0-9.:]{1,64}\]")
 # RFC 5321 4.1.2: esmtp-keyword, and a value without "=", blanks and controls.
-_PARAMETER = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([^= ]+))?")
-_SIZE = re.compile(r"[0-9]{1,20}")
+_PARAMETER: Final = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([^= ]+))?")
+_SIZE: Final = re.compile(r"[0-9]{1,20}")
 # What nearly every client writes, to be read in one go.
-_USUAL = re.compile(
+_USUAL: Final = re.compile(
     rf"(MAIL FROM|RCPT TO):{USUAL_PATH}"
     r"(?: SIZE=([0-9]{1,20}))?(?: BODY=(?:7BIT|(8BITMIME)))?"
 )
 # RFC 3461 4: xtext of printable characters; an encoded control character could end a
 # line in a log or a header further on.
-_XTEXT = re.compile(r"(?:[!-*,-<>-~]|\+(?:[2-6][0-9A-F]|7[0-9A-E]))*")
-_UTF8_XTEXT = re.compile(r"(?:[!-*,-<>-~\u0080-\U0010ffff]|\+(?:[2-6][0-9A-F]|7[0-9A-E]))*")
-_ADDRESS_TYPE = re.compile(r"[A-Za-z0-9-]{1,64}")
-_NOTIFY_WORDS = frozenset({"SUCCESS", "FAILURE", "DELAY"})
-_LONGEST_ENVID = 100  # RFC 3461 4.4
-_LONGEST_ORCPT = 500  # RFC 3461 4.2
-_BDAT = re.compile(r"([0-9]{1,20})( +[Ll][Aa][Ss][Tt])?")
+_XTEXT: Final = re.compile(r"(?:[!-*,-<>-~]|\+(?:[2-6][0-9A-F]|7[0-9A-E]))*")
+_UTF8_XTEXT: Final = re.compile(r"(?:[!-*,-<>-~\u0080-\U0010ffff]|\+(?:[2-6][0-9A-F]|7[0-9A-E]))*")
+_ADDRESS_TYPE: Final = re.compile(r"[A-Za-z0-9-]{1,64}")
+_NOTIFY_WORDS: Final = frozenset({"SUCCESS", "FAILURE", "DELAY"})
+_LONGEST_ENVID: Final = 100  # RFC 3461 4.4
+_LONGEST_ORCPT: Final = 500  # RFC 3461 4.2
+_BDAT: Final = re.compile(r"([0-9]{1,20})( +[Ll][Aa][Ss][Tt])?")
 
 # What browsers and other protocols send first. None of them is SMTP, and the lines that
 # follow may have been chosen by somebody else (cross-protocol attacks).
-_FOREIGN = frozenset(
+_FOREIGN: Final = frozenset(
     {"GET", "POST", "PUT", "HEAD", "DELETE", "OPTIONS", "CONNECT", "TRACE", "PATCH", "PRI"}
     | {"HOST:", "USER-AGENT:", "DESCRIBE", "SETUP", "REGISTER", "INVITE"}
 )
@@ -289,7 +290,7 @@ def _always(answer: Command | Reply) -> Callable[[str, Grammar], Command | Reply
     return lambda _argument, _grammar: answer
 
 
-_PARSERS: dict[str, Callable[[str, Grammar], Command | Reply]] = {
+_PARSERS: Final[dict[str, Callable[[str, Grammar], Command | Reply]]] = {
     "EHLO": _ehlo,
     "HELO": _helo,
     "STARTTLS": _alone(events.StartTls()),

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import re
 from io import IncrementalNewlineDecoder
-from typing import Literal
+from typing import Final, Literal
 
 from mailgw.smtp import reply
 from mailgw.smtp.reply import Reply
 
 NewlinePolicy = Literal["refuse", "carry", "repair"]
 
-_END = b"\r\n.\r\n"
+_END: Final = b"\r\n.\r\n"
 # For a short literal the expression engine searches faster than bytes.find.
-_DOT_AT_START_OF_LINE = re.compile(rb"\r\n\.")
-_ANY_NEWLINE = re.compile(rb"\r\n|\r|\n")
+_DOT_AT_START_OF_LINE: Final = re.compile(rb"\r\n\.")
+_ANY_NEWLINE: Final = re.compile(rb"\r\n|\r|\n")
 
 
 class DotReader:

@@ -5,16 +5,18 @@ Memory stays flat whatever comes: a line without an end is thrown away as it gro
 
 from __future__ import annotations
 
+from typing import Final
+
 from mailgw.smtp import reply
 from mailgw.smtp.reply import Reply
 
 # RFC 5321 4.5.3.1.4 asks for 512 octets, the extensions for about 1,700 more.
-LONGEST_COMMAND = 2048
+LONGEST_COMMAND: Final = 2048
 # RFC 4954 4: AUTH and the lines of its exchange.
-LONGEST_AUTH_LINE = 12288
+LONGEST_AUTH_LINE: Final = 12288
 
 # RFC 8446 5.1: the first octet of TLS, on a plain port. No SMTP command begins with it.
-_TLS_HANDSHAKE = 0x16
+_TLS_HANDSHAKE: Final = 0x16
 
 
 class Inbound:

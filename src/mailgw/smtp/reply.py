@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Final
 
 # RFC 5321 4.5.3.1.5: a reply line holds 512 octets with the code and the CRLF.
-_LONGEST_TEXT = 480
+_LONGEST_TEXT: Final = 480
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,16 +61,16 @@ def _clean(line: str) -> str:
 
 # --- it went well -----------------------------------------------------------------
 
-OK = Reply(250, "0.0", "Ok")
-BYE = Reply(221, "0.0", "Bye")
-READY_FOR_TLS = Reply(220, "0.0", "Ready to start TLS")
-AUTHENTICATED = Reply(235, "7.0", "Authentication successful")
-SENDER_OK = Reply(250, "1.0", "Sender ok")
-RECIPIENT_OK = Reply(250, "1.5", "Recipient ok")
-START_DATA = Reply(354, "", "End data with <CR><LF>.<CR><LF>")
+OK: Final = Reply(250, "0.0", "Ok")
+BYE: Final = Reply(221, "0.0", "Bye")
+READY_FOR_TLS: Final = Reply(220, "0.0", "Ready to start TLS")
+AUTHENTICATED: Final = Reply(235, "7.0", "Authentication successful")
+SENDER_OK: Final = Reply(250, "1.0", "Sender ok")
+RECIPIENT_OK: Final = Reply(250, "1.5", "Recipient ok")
+START_DATA: Final = Reply(354, "", "End data with <CR><LF>.<CR><LF>")
 # RFC 5321 3.5.3: an address that we neither verify nor deny.
-CANNOT_VERIFY = Reply(252, "5.2", "Cannot verify, but will take mail and try")
-HELP = Reply(
+CANNOT_VERIFY: Final = Reply(252, "5.2", "Cannot verify, but will take mail and try")
+HELP: Final = Reply(
     214,
     "0.0",
     "Commands: EHLO HELO STARTTLS AUTH MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT\nSee RFC 5321",
@@ -77,109 +78,113 @@ HELP = Reply(
 
 # --- the client's grammar (answered by the session, no opinion needed) ------------
 
-UNKNOWN_COMMAND = Reply(500, "5.2", "Command not recognized")
-LINE_TOO_LONG = Reply(500, "5.2", "Line too long")
-BARE_LF_COMMAND = Reply(500, "5.2", "Lines end with CRLF, not with LF alone")
-NOT_IMPLEMENTED = Reply(502, "5.1", "Command not implemented")
-BAD_SEQUENCE = Reply(503, "5.1", "Bad sequence of commands")
-NO_RECIPIENTS = Reply(503, "5.1", "No valid recipients")
-HELLO_FIRST = Reply(503, "5.1", "Say EHLO first")
-BAD_HELLO = Reply(501, "5.4", "EHLO and HELO take a host name or an address literal")
-NO_ARGUMENT = Reply(501, "5.4", "This command takes no argument")
-BAD_ARGUMENT = Reply(501, "5.4", "Syntax error in the argument")
-BAD_PARAMETER = Reply(501, "5.4", "Syntax error in a parameter")
+UNKNOWN_COMMAND: Final = Reply(500, "5.2", "Command not recognized")
+LINE_TOO_LONG: Final = Reply(500, "5.2", "Line too long")
+BARE_LF_COMMAND: Final = Reply(500, "5.2", "Lines end with CRLF, not with LF alone")
+NOT_IMPLEMENTED: Final = Reply(502, "5.1", "Command not implemented")
+BAD_SEQUENCE: Final = Reply(503, "5.1", "Bad sequence of commands")
+NO_RECIPIENTS: Final = Reply(503, "5.1", "No valid recipients")
+HELLO_FIRST: Final = Reply(503, "5.1", "Say EHLO first")
+BAD_HELLO: Final = Reply(501, "5.4", "EHLO and HELO take a host name or an address literal")
+NO_ARGUMENT: Final = Reply(501, "5.4", "This command takes no argument")
+BAD_ARGUMENT: Final = Reply(501, "5.4", "Syntax error in the argument")
+BAD_PARAMETER: Final = Reply(501, "5.4", "Syntax error in a parameter")
 # RFC 5321 4.1.1.11 and RFC 1869 6: parameters that we did not offer.
-UNKNOWN_PARAMETER = Reply(555, "5.4", "Parameter not recognized or not offered")
-BAD_SENDER = Reply(501, "1.7", "Bad sender address syntax")
-BAD_RECIPIENT = Reply(501, "1.3", "Bad recipient address syntax")
+UNKNOWN_PARAMETER: Final = Reply(555, "5.4", "Parameter not recognized or not offered")
+BAD_SENDER: Final = Reply(501, "1.7", "Bad sender address syntax")
+BAD_RECIPIENT: Final = Reply(501, "1.3", "Bad recipient address syntax")
 # RFC 6531 3.5: such an address needs the SMTPUTF8 parameter.
-NEEDS_SMTPUTF8_SENDER = Reply(553, "6.7", "Non-ASCII sender address needs SMTPUTF8")
-NEEDS_SMTPUTF8_RECIPIENT = Reply(553, "6.7", "Non-ASCII recipient address needs SMTPUTF8")
-TOO_MANY_ERRORS = Reply(
+NEEDS_SMTPUTF8_SENDER: Final = Reply(553, "6.7", "Non-ASCII sender address needs SMTPUTF8")
+NEEDS_SMTPUTF8_RECIPIENT: Final = Reply(553, "6.7", "Non-ASCII recipient address needs SMTPUTF8")
+TOO_MANY_ERRORS: Final = Reply(
     421, "7.0", "Too many errors, closing the connection", rule="smtp-max-errors"
 )
 # Cross-protocol requests (ALPACA): no line after the first is run.
-NOT_SMTP = Reply(421, "7.0", "This is an SMTP server")
-BARE_NEWLINE = Reply(
+NOT_SMTP: Final = Reply(421, "7.0", "This is an SMTP server")
+BARE_NEWLINE: Final = Reply(
     550, "6.0", "Message holds a bare CR or LF, lines end with CRLF", rule="smtp-bare-newlines"
 )
-TOO_BIG = Reply(552, "3.4", "Message exceeds the size limit", rule="smtp-maxsize")
-HEADER_TOO_BIG = Reply(552, "3.4", "Message header exceeds the size limit")
+TOO_BIG: Final = Reply(552, "3.4", "Message exceeds the size limit", rule="smtp-maxsize")
+HEADER_TOO_BIG: Final = Reply(552, "3.4", "Message header exceeds the size limit")
 
 # --- TLS and AUTH -----------------------------------------------------------------
 
-TLS_ACTIVE = Reply(503, "5.1", "TLS is already active")
-TLS_NOT_OFFERED = Reply(502, "5.1", "STARTTLS is not offered here")
+TLS_ACTIVE: Final = Reply(503, "5.1", "TLS is already active")
+TLS_NOT_OFFERED: Final = Reply(502, "5.1", "STARTTLS is not offered here")
 # RFC 4954 6: what was wrong with an AUTH command.
-AUTH_DONE = Reply(503, "5.1", "Already authenticated")
-AUTH_NOT_OFFERED = Reply(502, "5.1", "AUTH is not offered here")
-AUTH_NEEDS_TLS = Reply(538, "7.11", "Encryption required, start TLS first")
-AUTH_UNKNOWN_MECHANISM = Reply(504, "5.4", "Authentication mechanism not supported")
-AUTH_BAD_BASE64 = Reply(501, "5.2", "Cannot decode base64")
-AUTH_TOO_LONG = Reply(500, "5.6", "Authentication exchange line is too long")
-AUTH_CANCELLED = Reply(501, "7.0", "Authentication cancelled")
+AUTH_DONE: Final = Reply(503, "5.1", "Already authenticated")
+AUTH_NOT_OFFERED: Final = Reply(502, "5.1", "AUTH is not offered here")
+AUTH_NEEDS_TLS: Final = Reply(538, "7.11", "Encryption required, start TLS first")
+AUTH_UNKNOWN_MECHANISM: Final = Reply(504, "5.4", "Authentication mechanism not supported")
+AUTH_BAD_BASE64: Final = Reply(501, "5.2", "Cannot decode base64")
+AUTH_TOO_LONG: Final = Reply(500, "5.6", "Authentication exchange line is too long")
+AUTH_CANCELLED: Final = Reply(501, "7.0", "Authentication cancelled")
 # One text for unknown user and wrong password: a stranger must not learn which.
-AUTH_FAILED = Reply(535, "7.8", "Authentication credentials invalid", rule="smtp-auth")
-AUTH_REQUIRED = Reply(530, "7.0", "Authentication required", rule="smtp-auth")
+AUTH_FAILED: Final = Reply(535, "7.8", "Authentication credentials invalid", rule="smtp-auth")
+AUTH_REQUIRED: Final = Reply(530, "7.0", "Authentication required", rule="smtp-auth")
 # RFC 4954 6: who knows the logins cannot be asked, so this is no 535.
-AUTH_UNAVAILABLE = Reply(454, "7.0", "Temporary authentication failure", rule="smtp-auth")
-TOO_MANY_GUESSES = Reply(
+AUTH_UNAVAILABLE: Final = Reply(454, "7.0", "Temporary authentication failure", rule="smtp-auth")
+TOO_MANY_GUESSES: Final = Reply(
     421, "7.0", "Too many failed logins, try again later", rule="smtp-auth-attempts"
 )
 
 # --- a rule says no ---------------------------------------------------------------
 
-REFUSED = Reply(550, "7.1", "Refused by policy")
-RELAY_DENIED = Reply(550, "7.1", "Relaying denied", rule="smtp-recipients")
-NO_SUCH_RECIPIENT = Reply(550, "1.1", "No such recipient here", rule="smtp-recipients")
+REFUSED: Final = Reply(550, "7.1", "Refused by policy")
+RELAY_DENIED: Final = Reply(550, "7.1", "Relaying denied", rule="smtp-recipients")
+NO_SUCH_RECIPIENT: Final = Reply(550, "1.1", "No such recipient here", rule="smtp-recipients")
 # RFC 5321 4.5.3.1.10: 452, although 552 was once common; the accepted ones stand.
-TOO_MANY_RECIPIENTS = Reply(
+TOO_MANY_RECIPIENTS: Final = Reply(
     452, "5.3", "Too many recipients, send the rest separately", rule="smtp-max-recipients"
 )
 # RFC 5321 3.1: 554 instead of the banner is for whom no service is.
-NOT_IN_RANGE = Reply(554, "7.1", "Access denied", rule="smtp-range")
-TOO_MANY_CONNECTIONS = Reply(
+NOT_IN_RANGE: Final = Reply(554, "7.1", "Access denied", rule="smtp-range")
+TOO_MANY_CONNECTIONS: Final = Reply(
     421, "7.0", "Too many connections from your address", rule="smtp-connections-per-ip"
 )
-TOO_OFTEN = Reply(421, "7.0", "Too many connections in a minute, wait a while", rule="smtp-rate")
-TOO_MANY_MESSAGES = Reply(
+TOO_OFTEN: Final = Reply(
+    421, "7.0", "Too many connections in a minute, wait a while", rule="smtp-rate"
+)
+TOO_MANY_MESSAGES: Final = Reply(
     450, "7.1", "Too many messages in a minute, wait a while", rule="smtp-rate"
 )
 # RFC 5321 4.3.1: the client waits for the greeting.
-TALKED_EARLY = Reply(554, "5.1", "You spoke before the greeting", rule="smtp-greeting-delay")
+TALKED_EARLY: Final = Reply(554, "5.1", "You spoke before the greeting", rule="smtp-greeting-delay")
 # RFC 5321 6.3: more trace fields than any path has.
-MAIL_LOOP = Reply(554, "4.6", "Too many hops, this looks like a mail loop")
+MAIL_LOOP: Final = Reply(554, "4.6", "Too many hops, this looks like a mail loop")
 
 # --- what the checks found ---------------------------------------------------------
 
 # RFC 7372 3.2: 5.7.23 for SPF fail, X.7.24 where SPF could not be evaluated.
-SPF_FAILED = Reply(550, "7.23", "SPF validation failed", rule="smtp-reject")
-SPF_UNKNOWN = Reply(451, "7.24", "SPF cannot be evaluated now, try again later", rule="smtp-defer")
+SPF_FAILED: Final = Reply(550, "7.23", "SPF validation failed", rule="smtp-reject")
+SPF_UNKNOWN: Final = Reply(
+    451, "7.24", "SPF cannot be evaluated now, try again later", rule="smtp-defer"
+)
 # RFC 7489 10.3 and RFC 9989 name 5.7.1 for it.
-DMARC_FAILED = Reply(
+DMARC_FAILED: Final = Reply(
     550, "7.1", "Refused, as the DMARC policy of the author's domain asks", rule="smtp-reject"
 )
-IS_SPAM = Reply(550, "7.1", "Refused as spam", rule="smtp-reject")
+IS_SPAM: Final = Reply(550, "7.1", "Refused as spam", rule="smtp-reject")
 # RFC 3463 3.5: X.4.3, a directory server could not be asked.
-DNS_UNKNOWN = Reply(
+DNS_UNKNOWN: Final = Reply(
     451,
     "4.3",
     "DNS does not answer what is needed to check this, try again later",
     rule="smtp-defer",
 )
-UNCHECKED = Reply(
+UNCHECKED: Final = Reply(
     451, "3.0", "This message cannot be checked now, try again later", rule="smtp-defer"
 )
 
 # --- we are in trouble ------------------------------------------------------------
 
-TIMEOUT = Reply(
+TIMEOUT: Final = Reply(
     421, "4.2", "Timeout waiting for the client, closing the connection", rule="smtp-timeout"
 )
-SHUTTING_DOWN = Reply(421, "3.2", "Service is shutting down, try again later")
-TRY_AGAIN = Reply(451, "3.0", "Temporary failure, try again later")
-STORAGE_FULL = Reply(452, "3.1", "Temporarily no room for this message, try again later")
-MISCONFIGURED = Reply(451, "3.5", "Temporary failure, try again later")
+SHUTTING_DOWN: Final = Reply(421, "3.2", "Service is shutting down, try again later")
+TRY_AGAIN: Final = Reply(451, "3.0", "Temporary failure, try again later")
+STORAGE_FULL: Final = Reply(452, "3.1", "Temporarily no room for this message, try again later")
+MISCONFIGURED: Final = Reply(451, "3.5", "Temporary failure, try again later")
 
 
 @lru_cache(maxsize=16)

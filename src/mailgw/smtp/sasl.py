@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable, Generator
+from typing import Final
 
 from mailgw.smtp import reply
 from mailgw.smtp.reply import Refusal, Reply
@@ -16,7 +17,7 @@ from mailgw.smtp.reply import Refusal, Reply
 Exchange = Generator[bytes, bytes, tuple[str, str]]
 
 # Generous for people, small for us; RFC 4616 2 allows 255 octets each.
-_LONGEST_CREDENTIAL = 255
+_LONGEST_CREDENTIAL: Final = 255
 
 
 def _plain(initial: bytes | None) -> Exchange:
@@ -37,7 +38,10 @@ def _login(initial: bytes | None) -> Exchange:
     return _text(username), _text(password)
 
 
-MECHANISMS: dict[str, Callable[[bytes | None], Exchange]] = {"PLAIN": _plain, "LOGIN": _login}
+MECHANISMS: Final[dict[str, Callable[[bytes | None], Exchange]]] = {
+    "PLAIN": _plain,
+    "LOGIN": _login,
+}
 
 
 def _text(octets: bytes) -> str:

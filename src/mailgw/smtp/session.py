@@ -14,6 +14,8 @@ Syntax, order, unknown verbs, sizes and error counting never leave this room.
 
 from __future__ import annotations
 
+from typing import Final
+
 from mailgw.smtp import command, events, reply, sasl
 from mailgw.smtp.data import Body
 from mailgw.smtp.extensions import Rules, hello_reply
@@ -39,16 +41,16 @@ from mailgw.smtp.state import (
 Outcome = events.Event | Reply | None
 
 # What a client may do for nothing, in errors and in tenths of one: see `_say`.
-_ERROR = 10
-_NUISANCE = 1
-_SMALL_CHUNK = 512
+_ERROR: Final = 10
+_NUISANCE: Final = 1
+_SMALL_CHUNK: Final = 512
 
 
-_IN_TRANSACTION = (MAIL, RCPT, CHUNKS)
-_BETWEEN_TRANSACTIONS = (ARRIVED, GREETED, TURNED_AWAY, READY)
+_IN_TRANSACTION: Final = (MAIL, RCPT, CHUNKS)
+_BETWEEN_TRANSACTIONS: Final = (ARRIVED, GREETED, TURNED_AWAY, READY)
 # Stand for "the bytes come by DATA", and for "no message is being read".
-_NO_CHUNK = command.Bdat(0, False)
-_NO_BODY = Body(0, "carry")
+_NO_CHUNK: Final = command.Bdat(0, False)
+_NO_BODY: Final = Body(0, "carry")
 
 
 class Session:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum, auto
+from typing import Final
 
 
 class State(Enum):
@@ -23,15 +24,15 @@ class State(Enum):
 
 
 # Asked for several times a line: a global costs next to nothing, a member of an Enum does not.
-ARRIVED = State.ARRIVED
-GREETED = State.GREETED
-TURNED_AWAY = State.TURNED_AWAY
-READY = State.READY
-MAIL = State.MAIL
-RCPT = State.RCPT
-DATA = State.DATA
-CHUNK = State.CHUNK
-CHUNKS = State.CHUNKS
-AUTH = State.AUTH
-HANDSHAKE = State.HANDSHAKE
-CLOSED = State.CLOSED
+ARRIVED: Final = State.ARRIVED
+GREETED: Final = State.GREETED
+TURNED_AWAY: Final = State.TURNED_AWAY
+READY: Final = State.READY
+MAIL: Final = State.MAIL
+RCPT: Final = State.RCPT
+DATA: Final = State.DATA
+CHUNK: Final = State.CHUNK
+CHUNKS: Final = State.CHUNKS
+AUTH: Final = State.AUTH
+HANDSHAKE: Final = State.HANDSHAKE
+CLOSED: Final = State.CLOSED

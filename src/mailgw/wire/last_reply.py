@@ -9,6 +9,7 @@ come again. Law: a client that speaks costs nothing here.
 from __future__ import annotations
 
 import asyncio
+from typing import Final
 
 from mailgw.mail.transaction import Message
 from mailgw.mail.unseen import Unseen
@@ -16,7 +17,8 @@ from mailgw.wire.transport import Link
 
 # A connection that we close waits for its last 250 to arrive: looked at after so many
 # seconds, then after twice as many, and so on.
-_FIRST_LOOK, _LAST_LOOK = 0.01, 1.0
+_FIRST_LOOK: Final = 0.01
+_LAST_LOOK: Final = 1.0
 
 
 class LastReply:

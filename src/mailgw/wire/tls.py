@@ -10,11 +10,12 @@ import ssl
 from contextlib import suppress
 from pathlib import Path
 from sys import intern
+from typing import Final
 
 from mailgw.mail.peer import Tls
 
 # RFC 8446 5.1: the most that one record carries.
-_RECORD = 16_384
+_RECORD: Final = 16_384
 
 
 class BadCertificate(Exception):

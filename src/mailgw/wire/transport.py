@@ -14,15 +14,15 @@ import struct
 import sys
 import termios
 from contextlib import suppress
-from typing import Protocol, cast
+from typing import Final, Protocol, cast
 
 from mailgw.mail.peer import Tls
 from mailgw.wire.tls import Tunnel, plain
 
 # How long a closing connection may take to drain its last reply, in seconds.
-_FAREWELL = 10.0
+_FAREWELL: Final = 10.0
 # The state of a connection of which nothing is left, as Linux numbers them.
-_TCP_CLOSE = 7
+_TCP_CLOSE: Final = 7
 
 
 class Receiver(Protocol):
@@ -51,6 +51,8 @@ class Link(asyncio.Protocol):
     With `tls` a handshake comes before anything else.
     """
 
+    # Compiled, an attribute cannot be deleted otherwise.
+    __deletable__ = ("receiver",)
     receiver: Receiver
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
