@@ -15,11 +15,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from dkim import (  # type: ignore[import-untyped]  # it has no types
+from dkim import (
     DKIMException,
     validate_signature_fields,
 )
-from dkim.util import InvalidTagValueList, parse_tag_value  # type: ignore[import-untyped]
+from dkim.util import InvalidTagValueList, parse_tag_value
 
 from mailgw.checks.canonical import relaxed_field
 from mailgw.mail.finding import Verdict

@@ -39,10 +39,10 @@ def _some_user_name() -> Iterator[None]:
 
 # It has no types: `_ask` and `_read_verdict` are the only doors.
 with _some_user_name():
-    from aiospamc.client import Client  # type: ignore[import-untyped]
-    from aiospamc.exceptions import BadResponse  # type: ignore[import-untyped]
-    from aiospamc.requests import Request  # type: ignore[import-untyped]
-    from aiospamc.responses import Response, ResponseException  # type: ignore[import-untyped]
+    from aiospamc.client import Client
+    from aiospamc.exceptions import BadResponse
+    from aiospamc.requests import Request
+    from aiospamc.responses import Response, ResponseException
 
 # As spamc has it: what is larger is seldom spam, and takes spamd long.
 LARGEST = 500_000

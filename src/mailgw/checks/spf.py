@@ -28,7 +28,7 @@ with warnings.catch_warnings():
     # Its docstrings hold escapes that Python warns of whenever it compiles the module.
     warnings.simplefilter("ignore", DeprecationWarning)
     warnings.simplefilter("ignore", SyntaxWarning)
-    import spf  # type: ignore[import-untyped]  # it has none
+    import spf
 
 # RFC 7208 has no bounds for these. Records are asked to fit into 512 octets (3.4); what is
 # published stays below ours many times over.

@@ -13,7 +13,7 @@ from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-import netaddr  # type: ignore[import-untyped]  # it has none; _interval is the only door
+import netaddr  # _interval is the only door to it
 
 from mailgw.config.values import BadValue
 

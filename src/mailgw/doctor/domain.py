@@ -40,7 +40,7 @@ class Auditor:
         """Ask `servers`, or those of the system where there are none. Raises NotInstalled."""
         # Imported here: they are large, and the first is an extra.
         try:
-            import checkdmarc  # type: ignore[import-untyped]  # noqa: F401 - is it there?
+            import checkdmarc  # noqa: F401 - is it there?
         except ImportError:
             raise NotInstalled(
                 "checkdmarc is not installed (pip install 'mailgw[doctor]')"
@@ -60,7 +60,7 @@ class Auditor:
         return cls({**given, "timeout": _PATIENCE, "retries": 0})
 
     def spf(self, domain: str) -> Sequence[Observation]:
-        from checkdmarc.spf import check_spf  # type: ignore[import-untyped]
+        from checkdmarc.spf import check_spf
 
         told = check_spf(domain, **self.servers)
         seen = f"{told.get('record')} ({told.get('dns_lookups')} look-ups of 10)"
@@ -87,7 +87,7 @@ class Auditor:
         return _told("dmarc", seen, {"warnings": warnings + list(parsed["warnings"])})
 
     def mx(self, domain: str) -> Sequence[Observation]:
-        from checkdmarc.smtp import check_mx  # type: ignore[import-untyped]
+        from checkdmarc.smtp import check_mx
 
         told = check_mx(domain, check_mx_tls=False, **self.servers)
         hosts = [f"{host['preference']} {host['hostname']}" for host in told["hosts"]]

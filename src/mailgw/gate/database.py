@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 import sqlalchemy
-from pg8000.core import CoreConnection  # type: ignore[import-untyped]  # it has no types
+from pg8000.core import CoreConnection
 from sqlalchemy.engine import URL, make_url
 
 Row = tuple[object, object]

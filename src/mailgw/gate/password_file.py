@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import argon2
-from passlib.hash import sha256_crypt, sha512_crypt  # type: ignore[import-untyped]  # it has none
+from passlib.hash import sha256_crypt, sha512_crypt
 
 from mailgw.gate.credentials import BadLogins, CannotTell
 

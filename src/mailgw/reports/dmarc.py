@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from typing import TypeAlias
 from xml.etree.ElementTree import ParseError
 
-from defusedxml import DefusedXmlException  # type: ignore[import-untyped]
-from defusedxml.ElementTree import DefusedXMLParser  # type: ignore[import-untyped]
+from defusedxml import DefusedXmlException
+from defusedxml.ElementTree import DefusedXMLParser
 from msgspec import UNSET, UnsetType
 
 from mailgw.mail.report import (
