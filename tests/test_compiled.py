@@ -76,6 +76,7 @@ def test_a_listed_module_has_nothing_that_breaks_when_it_is_compiled(file: str) 
         ("class A(msgspec.Struct):\n    x: int", "1: class A(msgspec.Struct)"),
         ("class A(asyncio.Future[None]):\n    pass", "1: class A(asyncio.Future)"),
         ("class A(logging.Handler):\n    pass", "1: class A(logging.Handler)"),
+        ("class A(asyncio.Protocol):\n    pass", "1: class A(asyncio.Protocol)"),
         ("async def f():\n    try:\n        a()\n    except E:\n        await b()", "5: await b()"),
         ("async def f():\n    try:\n        a()\n    finally:\n        await b()", "5: await b()"),
     ],
@@ -111,6 +112,7 @@ def test_the_constants_of_a_listed_module_are_final(file: str) -> None:
         ("_LIMIT = 5\n_CODE: int = 250", ["_LIMIT", "_CODE"]),
         ("_plain = re.compile('a').fullmatch", ["_plain"]),
         ("ONE, TWO = 1, 2", ["ONE", "TWO"]),
+        ("_seen = 0\ndef see() -> None:\n    global _seen\n    _seen += 1", []),
         ("_LIMIT: Final = 5\nMAP: Final[dict[str, int]] = {}", []),
         (
             "T = TypeVar('T')\nNow: TypeAlias = T | None\nEvent = A | B\nRead = Callable[[T], T]",
@@ -124,7 +126,15 @@ def test_what_is_not_final_is_told(source: str, names: list[str]) -> None:
 
 def not_final(source: str) -> Iterator[str]:
     """The names of constants that may be given another value; types are none."""
-    for node in ast.parse(source).body:
+    module = ast.parse(source)
+    variables = {n for each in ast.walk(module) if isinstance(each, ast.Global) for n in each.names}
+    for name in _assigned(module):
+        if name not in variables:
+            yield name
+
+
+def _assigned(module: ast.Module) -> Iterator[str]:
+    for node in module.body:
         match node:
             case ast.Assign(targets=targets, value=value):
                 made = ast.unparse(value)
@@ -161,7 +171,6 @@ def breaking(source: str) -> Iterator[str]:
 def _plain(base: str) -> bool:
     """Whether it is a class that mypyc knows how to build on."""
     found = getattr(builtins, base, None)
-    # asyncio.Protocol has no fields at all.
-    return base in {"NamedTuple", "Protocol", "Enum", "StrEnum", "IntEnum", "asyncio.Protocol"} or (
+    return base in {"NamedTuple", "Protocol", "Enum", "StrEnum", "IntEnum"} or (
         isinstance(found, type) and issubclass(found, Exception)
     )

@@ -91,6 +91,10 @@ class Door:
             await asyncio.wait_for(self.idle.wait(), PATIENCE)
 
 
+class Held(str):
+    """A text that can be referred to weakly; an empty one says no more than any."""
+
+
 @contextlib.asynccontextmanager
 async def serving(
     intake: Intake,

@@ -72,19 +72,19 @@ async def test_who_leaves_lets_the_next_one_in_at_once() -> None:
 
 
 async def test_a_mistake_of_ours_at_the_door_costs_that_client_alone() -> None:
-    class Stumbling(Door):
+    class Stumbling(Alone):
         """Makes a mistake with the first."""
 
         stumbles = True
 
-        def enter(self, peer: Peer) -> Reply | None:
+        def connect(self, client: bytes, most: int | None) -> bool:
             if self.stumbles:
                 self.stumbles = False
                 raise RuntimeError("a mistake")
-            return super().enter(peer)
+            return super().connect(client, most)
 
-    counters = Alone()
-    async with serving(Taken(), entrance=Stumbling(counters, most=1)) as door:
+    counters = Stumbling()
+    async with serving(Taken(), entrance=Door(counters, most=1)) as door:
         async with talking(door) as unlucky:
             assert await unlucky.reader.read() == b""
         async with talking(door) as client:

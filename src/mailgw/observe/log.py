@@ -13,23 +13,24 @@ import json
 import logging
 import re
 import time
-import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import Final
 
 from mailgw.observe.channel import Channel, reopen_all
 from mailgw.observe.destinations import Destination, Stream
+from mailgw.observe.libraries import Libraries
 
 # Printable ASCII without the blank and the quotation mark: needs no quoting.
-_plain = re.compile(r"[!#-~]+").fullmatch
+_plain: Final = re.compile(r"[!#-~]+").fullmatch
 
-LEVELS = {
+LEVELS: Final = {
     "debug": logging.DEBUG,
     "info": logging.INFO,
     "warning": logging.WARNING,
     "error": logging.ERROR,
 }
-_NOTHING = logging.CRITICAL + 1
+_NOTHING: Final = logging.CRITICAL + 1
 
 _least = _NOTHING
 _second = 0
@@ -45,7 +46,9 @@ def direct(destinations: Sequence[Destination], level: str = "info") -> None:
     global _least
     _channel.direct(destinations)
     _least = LEVELS[level] if destinations else _NOTHING
-    logging.basicConfig(level=max(_least, logging.WARNING), handlers=[_Handler()], force=True)
+    logging.basicConfig(
+        level=max(_least, logging.WARNING), handlers=[Libraries(_heard)], force=True
+    )
     logging.getLogger("mailgw").setLevel(_least)
 
 
@@ -126,19 +129,8 @@ def _now() -> str:
     return _stamp
 
 
-class _Handler(logging.Handler):
-    """What libraries and rooms say through the standard logging; each line of it is one of ours."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        front = f"{_now()} {record.levelname.lower()} {record.name}:"
-        _channel.add(record.levelno, f"{front} {_printable(record.getMessage())}")
-        if record.exc_info and record.exc_info[0] is not None:
-            for text in "".join(traceback.format_exception(*record.exc_info)).splitlines():
-                _channel.add(record.levelno, f"{front}   {_printable(text)}")
+def _heard(number: int, text: str) -> None:
+    _channel.add(number, f"{_now()} {text}")
 
 
-def _printable(text: str) -> str:
-    return text if text.isprintable() else json.dumps(text)
-
-
-_channel = Channel((), trouble)
+_channel: Final = Channel((), trouble)

@@ -20,26 +20,27 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache, partial
 from hashlib import blake2b
 from struct import Struct
+from typing import Final
 
 from mailgw.gate.rates import MINUTE, Event, recent
 
-_ROWS = 4
-_WIDTH = 1 << 16  # as many as 16 bits of hash can tell apart
-_positions = Struct(f"={_ROWS}H").unpack
-_SKETCH = _ROWS * _WIDTH
+_ROWS: Final = 4
+_WIDTH: Final = 1 << 16  # as many as 16 bits of hash can tell apart
+_positions: Final = Struct(f"={_ROWS}H").unpack
+_SKETCH: Final = _ROWS * _WIDTH
 # Clients of which a process knows their cells by heart, so that memory stays flat.
-_MOST_FOUND = 4096
-_OCTETS = 4  # of a cell, format "I"
+_MOST_FOUND: Final = 4096
+_OCTETS: Final = 4  # of a cell, format "I"
 
 # A column: what is counted plainly, then the sketches. A rate has one for the minute under
 # way and one for that before, by turns, with the minute that each one is about.
-_PLACES = 0
-_MINUTES = 1
-_HEAD = mmap.PAGESIZE // _OCTETS
-_CONNECTIONS = 0
-_RATES: dict[Event, int] = {"connections": 1, "messages": 3, "guesses": 5}
-_SKETCHES = 7
-_COLUMN = _HEAD + _SKETCHES * _SKETCH
+_PLACES: Final = 0
+_MINUTES: Final = 1
+_HEAD: Final = mmap.PAGESIZE // _OCTETS
+_CONNECTIONS: Final = 0
+_RATES: Final[dict[Event, int]] = {"connections": 1, "messages": 3, "guesses": 5}
+_SKETCHES: Final = 7
+_COLUMN: Final = _HEAD + _SKETCHES * _SKETCH
 
 
 class SharedCounters:

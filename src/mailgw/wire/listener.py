@@ -12,7 +12,7 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from mailgw.mail.peer import Peer
 from mailgw.observe import log
@@ -157,7 +157,9 @@ class Listener:
         link = Link(house.tls if secure else None)
         conversation = Conversation(link, peer, house, secure=secure, done=self._leave)
         self.conversations.add(conversation)
-        arriving = self._loop.create_task(self._loop.connect_accepted_socket(lambda: link, sock))
+        protocol = cast(asyncio.Protocol, link)
+        connecting = self._loop.connect_accepted_socket(lambda: protocol, sock)
+        arriving = self._loop.create_task(connecting)
         self._arriving.add(arriving)
         arriving.add_done_callback(partial(self._connected, conversation, sock))
 

@@ -118,8 +118,10 @@ def _no_passphrase() -> str:
 
 def plain(trouble: OSError | ValueError) -> str:
     """What went wrong, in the words of OpenSSL or of the system, without their numbers."""
-    if isinstance(trouble, ssl.SSLError) and trouble.reason:
-        return trouble.reason.lower().replace("_", " ")
+    # Of a file that is no certificate it is None, whatever the types say.
+    reason = getattr(trouble, "reason", None)
+    if isinstance(trouble, ssl.SSLError) and isinstance(reason, str):
+        return reason.lower().replace("_", " ")
     if isinstance(trouble, OSError) and trouble.strerror:
         return trouble.strerror
     return str(trouble)

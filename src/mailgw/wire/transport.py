@@ -45,10 +45,11 @@ class Receiver(Protocol):
     def ended(self) -> None: ...
 
 
-class Link(asyncio.Protocol):
+class Link:
     """One TCP connection. Its receiver is set before the first byte.
 
-    With `tls` a handshake comes before anything else.
+    With `tls` a handshake comes before anything else. It has all that an asyncio.Protocol has, and
+    is none by name, since a class with a base that is not compiled cannot be compiled.
     """
 
     # Compiled, an attribute cannot be deleted otherwise.
