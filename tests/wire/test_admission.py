@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
+from headers import V1
 from house import PATIENCE, Taken, Talker, Welcome, contexts, serving, talking
 
 from mailgw.config.networks import networks
@@ -71,7 +72,8 @@ async def test_who_leaves_lets_the_next_one_in_at_once() -> None:
                 assert (await second.reply()).startswith("220 ")
 
 
-async def test_a_mistake_of_ours_at_the_door_costs_that_client_alone() -> None:
+@pytest.mark.parametrize("header", [b"", V1], ids=["by itself", "introduced by a balancer"])
+async def test_a_mistake_of_ours_at_the_door_costs_that_client_alone(header: bytes) -> None:
     class Stumbling(Alone):
         """Makes a mistake with the first."""
 
@@ -84,10 +86,13 @@ async def test_a_mistake_of_ours_at_the_door_costs_that_client_alone() -> None:
             return super().connect(client, most)
 
     counters = Stumbling()
-    async with serving(Taken(), entrance=Door(counters, most=1)) as door:
+    proxies = networks("127.0.0.0/8" if header else "192.0.2.0/24")
+    async with serving(Taken(), entrance=Door(counters, most=1), proxies=proxies) as door:
         async with talking(door) as unlucky:
+            unlucky.writer.write(header)
             assert await unlucky.reader.read() == b""
         async with talking(door) as client:
+            client.writer.write(header)
             assert (await client.reply()).startswith("220 ")
             assert (await client.ask(b"QUIT")).startswith("221 ")
         await door.deserted()

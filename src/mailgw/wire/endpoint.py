@@ -23,8 +23,8 @@ class _Client(socket.socket):
     they are takes a microsecond each time.
     """
 
-    family = socket.SocketType.family  # type: ignore[assignment]  # that is the point
-    type = socket.SocketType.type  # type: ignore[assignment]  # of it
+    family = socket.SocketType.family  # type: ignore[assignment]  # numbers, on purpose
+    type = socket.SocketType.type  # type: ignore[assignment]  # likewise
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +36,13 @@ class Endpoint:
 
     @property
     def open(self) -> bool:
+        """Whether its socket is not closed yet."""
         return self.sock.fileno() >= 0
 
     def accept(self) -> tuple[socket.socket, Address]:
         """The next client's socket, and where it is. Raises as `socket.accept` does."""
-        # What `socket.accept` does around this asks for members of enumerations, too.
-        descriptor, address = self.sock._accept()  # type: ignore[attr-defined]  # nor is it listed
+        # All that `socket.accept` adds to this is looking up two members of enumerations.
+        descriptor, address = self.sock._accept()  # type: ignore[attr-defined]  # not in the stubs
         return _Client(_family(self.sock), socket.SOCK_STREAM, 0, descriptor), address
 
     def __str__(self) -> str:

@@ -102,13 +102,10 @@ class Listener:
                 house.door.release()
                 self._pause(trouble)
                 return
-            peer = _peer(sock, remote, house.identifiers.next())
-            if peer.remote_ip in house.proxies:
-                arriving = self._loop.create_task(_spoken_for(sock, peer, house.proxy_header))
-                self._arriving.add(arriving)
-                arriving.add_done_callback(partial(self._introduced, house, sock))
-            else:
-                self._admit(house, sock, peer)
+            try:
+                self._receive(house, sock, remote)
+            except Exception as bug:  # noqa: BLE001 - ours; whoever comes next is served
+                _stumble(house, sock, bug)
 
     def _pause(self, trouble: OSError) -> None:
         """Clients wait in the backlog until there is something to serve them with."""
@@ -127,30 +124,37 @@ class Listener:
             self._resume.cancel()
             self.start()
 
+    def _receive(self, house: House, sock: socket.socket, remote: Address) -> None:
+        peer = _peer(sock, remote, house.identifiers.next())
+        if peer.remote_ip in house.proxies:
+            arriving = self._loop.create_task(_spoken_for(sock, peer, house.proxy_header))
+            self._arriving.add(arriving)
+            arriving.add_done_callback(partial(self._introduced, house, sock))
+        else:
+            self._admit(house, sock, peer)
+
     def _introduced(
         self, house: House, sock: socket.socket, arriving: asyncio.Task[Peer | None]
     ) -> None:
         """A balancer has said for whom it speaks, or did not."""
         self._arriving.discard(arriving)
-        peer = None if arriving.cancelled() else arriving.result()
-        if peer is not None and self._endpoint.open:
-            self._admit(house, sock, peer)
-        else:
-            sock.close()
-            house.door.release()
+        try:
+            peer = None if arriving.cancelled() else arriving.result()
+            # Who was introduced in the very moment of `stop` could not be cancelled by it.
+            if peer is not None and self._endpoint.open:
+                self._admit(house, sock, peer)
+            else:
+                sock.close()
+                house.door.release()
+        except Exception as bug:  # noqa: BLE001 - ours; whoever comes next is served
+            _stumble(house, sock, bug)
         if self.idle:
             self._on_idle()
 
     def _admit(self, house: House, sock: socket.socket, peer: Peer) -> None:
         """Decide about a client, then hand it to a conversation, which has its place."""
         secure = self._endpoint.secure
-        try:
-            refusal = None if peer.health_check else house.door.enter(peer)
-        except Exception as bug:  # noqa: BLE001 - ours; whoever comes next is served
-            log.error("accept.error", reason=repr(bug))
-            sock.close()
-            house.door.release()
-            return
+        refusal = None if peer.health_check else house.door.enter(peer)
         if refusal is not None:
             _turn_away(sock, peer, refusal, secure=secure)
             return
@@ -167,11 +171,11 @@ class Listener:
         self, conversation: Conversation, sock: socket.socket, arriving: asyncio.Task[object]
     ) -> None:
         self._arriving.discard(arriving)
-        gone = arriving.cancelled() or isinstance(arriving.exception(), OSError)
-        if not gone and (bug := arriving.exception()) is not None:
-            log.error("accept.error", reason=repr(bug))
-            gone = True
-        if gone:
+        trouble = None if arriving.cancelled() else arriving.exception()
+        if arriving.cancelled() or trouble is not None:
+            # An OSError only says that it was gone before it could be served.
+            if trouble is not None and not isinstance(trouble, OSError):
+                log.error("accept.error", reason=repr(trouble))
             sock.close()
             self._leave(conversation)
         elif self.idle:
@@ -214,9 +218,14 @@ async def _spoken_for(sock: socket.socket, peer: Peer, patience: float) -> Peer 
             rule="smtp-proxy",
             reason=bad,
         )
-    except Exception as bug:  # noqa: BLE001 - ours; whoever comes next is served
-        log.error("accept.error", reason=repr(bug))
-    return None
+        return None
+
+
+def _stumble(house: House, sock: socket.socket, bug: Exception) -> None:
+    """Our own mistake costs one client its connection, and nobody its place."""
+    log.error("accept.error", reason=repr(bug))
+    sock.close()
+    house.door.release()
 
 
 def _turn_away(sock: socket.socket, peer: Peer, refusal: Reply, *, secure: bool) -> None:
