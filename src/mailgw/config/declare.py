@@ -79,7 +79,7 @@ def section(name: str) -> Callable[[type[T]], type[T]]:
     def make(cls: type[T]) -> type[T]:
         made = dataclass(frozen=True, slots=True, kw_only=True)(cls)
         # A mark that no type has: Settings reads it by its name.
-        made.__section__ = name  # type: ignore[attr-defined]
+        made.__section__ = name  # type: ignore[attr-defined]  # see above
         return made
 
     return make

@@ -191,7 +191,7 @@ async def _beside(work: Callable[[], T]) -> T:
             future.set_exception(error)
         else:
             # No error, so there is a result; it may be None where T is.
-            future.set_result(result)  # type: ignore[arg-type]
+            future.set_result(result)  # type: ignore[arg-type]  # see above
 
     def run() -> None:
         result, trouble = None, None

@@ -151,7 +151,7 @@ class Gathering:
     def _plain_rows(self, rows: Sequence[tuple[object, object]]) -> bool:
         try:
             # Whatever the database gave is tried, and what is no text says so itself.
-            text = "\n".join([address for _, address in rows])  # type: ignore[misc]
+            text = "\n".join([address for _, address in rows])  # type: ignore[misc]  # see above
         except TypeError:  # a row without an address, or with something else there
             return False
         # A row may hold a line break, and is one pattern all the same.

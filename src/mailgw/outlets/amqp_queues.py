@@ -81,7 +81,7 @@ async def _declare(connection: aio_pika.Connection, settings: BrokerSettings) ->
             connection,
             "queue",
             name,
-            lambda channel, name=name: channel.queue_declare(  # type: ignore[misc]
+            lambda channel, name=name: channel.queue_declare(  # type: ignore[misc]  # see above
                 name, durable=queue_durable(settings), arguments=queue_arguments(settings)
             ),
         )
@@ -90,7 +90,7 @@ async def _declare(connection: aio_pika.Connection, settings: BrokerSettings) ->
                 connection,
                 "binding",
                 name,
-                lambda channel, name=name: channel.queue_bind(  # type: ignore[misc]
+                lambda channel, name=name: channel.queue_bind(  # type: ignore[misc]  # see above
                     name, settings.exchange, routing_key=name
                 ),
             )
@@ -109,7 +109,7 @@ async def _look(connection: aio_pika.Connection, settings: BrokerSettings) -> No
             connection,
             "queue",
             name,
-            lambda channel, name=name: channel.queue_declare(name, passive=True),  # type: ignore[misc]
+            lambda channel, name=name: channel.queue_declare(name, passive=True),  # type: ignore[misc]  # see above
         )
 
 
