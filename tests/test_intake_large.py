@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -63,7 +64,7 @@ def large(octets: int, folder: Path) -> Message:
     spool = Spool(200_000, folder)
     spool.write(b"Subject: large\r\n\r\n")
     spool.write(b"x" * octets)
-    return message(b"")._replace(content=spool)
+    return replace(message(b""), content=spool)
 
 
 def take(taking: Intake, mail: Message) -> asyncio.Task[Reply]:

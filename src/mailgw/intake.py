@@ -13,14 +13,14 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Final, TypeVar
+from typing import Final
 
 from mailgw.checks.evidence import Evidence
 from mailgw.checks.runner import Runner
 from mailgw.checks.verdict import Judgement, judge
 from mailgw.config.sections.checks import CheckSettings
-from mailgw.document.build import Builder, Built, Draft, Notes, TooLarge
+from mailgw.document.build import Builder
+from mailgw.document.built import Built, Draft, Notes, TooLarge
 from mailgw.mail.budget import Budget, Share
 from mailgw.mail.decision import Route
 from mailgw.mail.finding import Finding
@@ -39,8 +39,6 @@ from mailgw.plugins import Output, Unavailable, Undeliverable
 from mailgw.smtp import reply
 from mailgw.smtp.reply import Reply
 from mailgw.storage.bodies import Bodies
-
-T = TypeVar("T")
 
 # RFC 5321 6.3: a loop is assumed from a count, at least 100.
 MOST_HOPS: Final = 100
@@ -120,11 +118,9 @@ class Intake:
             if hops(beginning[: min(end, MOST_HEADER)]) > MOST_HOPS:
                 return _refuse(message, "message.loop", reply.MAIL_LOOP)
             del beginning
-            if self.unseen is not None:
-                # Looked at before anything else is done, since what vanishes may be back soon.
-                await _aside(message.content.size > _LARGE, message.content.digest)
-                if (earlier := await _earlier(message, self.unseen)) is not None:
-                    return _said_again(message, earlier)
+            # Looked at before anything else is done, since what vanishes may be back soon.
+            if self.unseen is not None and (earlier := await _earlier(message, self.unseen)):
+                return _said_again(message, earlier)
             judgement, findings = _ACCEPTED, None
             if self.examination is not None:
                 began = time.monotonic()
@@ -134,7 +130,7 @@ class Intake:
                     left = self.examination.deadline - (time.monotonic() - began)
                     await self._turn_away(message, end, judgement, findings, left)
                     return judgement.reply
-            report = await self._report(message, content)
+            report = None if self.read_report is None else await self._report(message, content)
             del content
             routes = self.routes(message.recipients, judgement, report)
             keys, most = self._keys(message), self.output.largest
@@ -166,8 +162,9 @@ class Intake:
 
     async def _draft(self, message: Message, notes: Notes, header: int) -> Draft:
         """What is to become the documents of a message with so many octets of header."""
-        large = message.content.size > _LARGE or header > _LARGE_HEADER
-        return await _aside(large, partial(self.builder.draft, message, notes, header))
+        if message.content.size > _LARGE or header > _LARGE_HEADER:
+            return await asyncio.to_thread(self.builder.draft, message, notes, header)
+        return self.builder.draft(message, notes, header)
 
     async def _report(self, message: Message, content: Octets) -> Report | None:
         """What the message reports to somebody who is local."""
@@ -296,11 +293,6 @@ class Intake:
             )
 
 
-async def _aside(large: bool, work: Callable[[], T]) -> T:
-    """Do the work at once, or where it is much, in a thread: other clients go on meanwhile."""
-    return await asyncio.to_thread(work) if large else work()
-
-
 async def _documents(message: Message, draft: Draft, share: Share) -> list[Built]:
     large = message.content.size > _LARGE
     return await share.aside(draft.documents) if large else draft.documents()
@@ -348,14 +340,15 @@ def _publications(
     message: Message, documents: Sequence[Built], routes: Sequence[Route]
 ) -> list[Publication]:
     return [
+        # Names would double what it takes.
         Publication(
-            queue=route.queue,
-            parts=document.parts,
-            message_id=document.message_id,
-            transaction_id=message.transaction_id,
-            dedupe=document.dedupe,
-            received=message.received,
-            priority=document.priority,
+            route.queue,
+            document.parts,
+            document.message_id,
+            message.transaction_id,
+            document.dedupe,
+            message.received,
+            document.priority,
         )
         for document, route in zip(documents, routes, strict=True)
     ]
@@ -378,6 +371,11 @@ def discard(message: Message) -> Reply:
 
 async def _earlier(message: Message, unseen: Unseen) -> str | None:
     """The same transaction of before, whose 250 was not seen; waits for one under way."""
+    # Asked for in any case: a message is remembered by it.
+    if message.content.size > _LARGE:
+        await asyncio.to_thread(message.content.digest)
+    else:
+        message.content.digest()
     while not unseen.empty and (earlier := unseen.find(message)) is not None:
         if earlier.safe:
             return earlier.transaction_id

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,8 @@ def test_a_plain_mail_has_exactly_the_documented_properties() -> None:
 
 
 def test_the_connection_tells_what_applied_to_it() -> None:
-    peer = PEER._replace(
+    peer = replace(
+        PEER,
         proxy_ip="192.0.2.1",
         tls=Tls("TLSv1.3", "TLS_AES_256_GCM_SHA384"),
         helo="client.example",
@@ -187,7 +189,7 @@ def test_any_bytes_come_back_exactly(mime: bytes) -> None:
 
 @given(st.text(), st.text(), st.text())
 def test_no_text_of_a_stranger_stops_a_document(helo: str, user: str, envid: str) -> None:
-    peer = PEER._replace(helo=helo, user=user)
+    peer = replace(PEER, helo=helo, user=user)
 
     (built,) = BUILDER.build(message(MAIL, peer=peer, envid=envid))
 
@@ -195,7 +197,7 @@ def test_no_text_of_a_stranger_stops_a_document(helo: str, user: str, envid: str
 
 
 def test_a_lone_surrogate_becomes_a_question_mark() -> None:
-    (built,) = BUILDER.build(message(MAIL, peer=PEER._replace(helo="a\udcffb")))
+    (built,) = BUILDER.build(message(MAIL, peer=replace(PEER, helo="a\udcffb")))
 
     assert read(built)["connection"]["helo"] == "a?b"
 
@@ -204,7 +206,7 @@ def test_a_message_in_a_file_is_published_like_one_in_memory(tmp_path: Path) -> 
     spool = Spool(memory=1, directory=tmp_path)
     spool.write(MAIL)
 
-    (built,) = BUILDER.build(message(MAIL)._replace(content=spool))
+    (built,) = BUILDER.build(replace(message(MAIL), content=spool))
 
     assert built == BUILDER.build(message(MAIL))[0]
     spool.close()
@@ -246,7 +248,7 @@ def test_a_message_in_a_file_is_published_like_one_in_memory(tmp_path: Path) -> 
 def test_dsn_joins_parameters_and_headers(
     header: bytes, notify: str, orcpt: str, ret: str, envid: str, dsn: dict[str, str] | None
 ) -> None:
-    recipient = BOB._replace(notify=notify, orcpt=orcpt)
+    recipient = replace(BOB, notify=notify, orcpt=orcpt)
 
     (built,) = BUILDER.build(message(header + MAIL, recipients=[recipient], ret=ret, envid=envid))
 
@@ -360,7 +362,7 @@ def dedupe(**changed: Any) -> str:
 
 def test_the_same_envelope_and_bytes_have_the_same_dedupe() -> None:
     later = datetime(2024, 5, 1, 9, 0, 0)
-    elsewhere = PEER._replace(remote_ip="198.51.100.8", helo="other.example")
+    elsewhere = replace(PEER, remote_ip="198.51.100.8", helo="other.example")
 
     assert dedupe() == dedupe(received=later, peer=elsewhere)
 
@@ -414,7 +416,7 @@ def test_a_mail_from_elsewhere_comes_back_exactly(path: Path) -> None:
 def test_the_recipients_of_a_mail_share_its_bytes() -> None:
     # hostile-input G06: many recipients of a large mail must not cost its size each.
     everybody = tuple(Recipient(Address(f"user{n}", "ours.test")) for n in range(100))
-    built = BUILDER.build(message(MAIL + b"x" * 1_000_000)._replace(recipients=everybody))
+    built = BUILDER.build(replace(message(MAIL + b"x" * 1_000_000), recipients=everybody))
 
     own = sum(len(part) for each in built for part in each.parts if len(part) < 10_000)
     assert len({id(max(each.parts, key=len)) for each in built}) == 1
@@ -438,7 +440,7 @@ def test_addresses_to_send_from_are_those_asked_for_or_the_configured_ones(
         ("203.0.113.1", "203.0.113.2"), networks("192.0.2.0/24"), networks("192.0.2.11")
     )
     builder = Builder("mx.ours.test", EVERYBODY, outgoing=outgoing)
-    mail = message(field + MAIL, peer=PEER._replace(local_ip=local_ip), recipients=(BOB, CAROL))
+    mail = message(field + MAIL, peer=replace(PEER, local_ip=local_ip), recipients=(BOB, CAROL))
 
     documents = [read(built) for built in builder.build(mail)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -165,7 +166,7 @@ def test_a_value_that_cannot_be_is_dropped_reported_and_stripped(header: bytes) 
     found = extract(header + b"\r\n" + BODY, PEER, EVERYBODY)
 
     name = header.partition(b":")[0].decode()
-    assert found == extract(BODY, PEER, EVERYBODY)._replace(rejected=(name[:100],))
+    assert found == replace(extract(BODY, PEER, EVERYBODY), rejected=(name[:100],))
 
 
 @pytest.mark.parametrize(
@@ -181,7 +182,7 @@ def test_a_value_that_cannot_be_is_dropped_reported_and_stripped(header: bytes) 
 def test_a_reserved_or_odd_name_is_never_written(name: str) -> None:
     found = extract(f"X-MQ-{name}: forged\r\n".encode() + BODY, PEER, EVERYBODY)
 
-    assert found == extract(BODY, PEER, EVERYBODY)._replace(rejected=(f"x-mq-{name}",))
+    assert found == replace(extract(BODY, PEER, EVERYBODY), rejected=(f"x-mq-{name}",))
 
 
 @pytest.mark.parametrize(
@@ -202,7 +203,7 @@ def test_the_first_good_value_counts_and_the_others_are_reported(
     assert found.rejected == (header.partition(b":")[0].decode(),)
 
 
-AUTHENTICATED = PEER._replace(user="alice")
+AUTHENTICATED = replace(PEER, user="alice")
 NEIGHBOUR = Trust("networks", Ranges("198.51.100.0/24"))
 ELSEWHERE = Trust("networks", Ranges("203.0.113.0/24", "2001:db8::/32"))
 
@@ -230,7 +231,7 @@ def test_a_trusted_client_is_read_and_its_fields_stripped(policy: Trust, peer: A
         (ELSEWHERE, PEER),
         (ELSEWHERE, AUTHENTICATED),
         # The proxy is a neighbour, the client behind it is not.
-        (ELSEWHERE, PEER._replace(proxy_ip="203.0.113.1")),
+        (ELSEWHERE, replace(PEER, proxy_ip="203.0.113.1")),
     ],
 )
 def test_a_strangers_fields_are_stripped_unread(policy: Trust, peer: Any) -> None:
@@ -243,7 +244,7 @@ def test_a_strangers_fields_are_stripped_unread(policy: Trust, peer: Any) -> Non
 def test_with_nobody_trusted_nothing_is_read_and_nothing_removed() -> None:
     found = extract(MARKED, AUTHENTICATED, Trust("nobody"))
 
-    assert found == extract(b"", PEER, EVERYBODY)._replace(content=MARKED)
+    assert found == replace(extract(b"", PEER, EVERYBODY), content=MARKED)
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from document.world import BOB, EVERYBODY, MAIL, message
-from mailgw.document.build import Builder, Built, Notes, TooLarge
+from mailgw.document.build import Builder
+from mailgw.document.built import Built, Notes, TooLarge
 from mailgw.mail.octets import SLICE
 from mailgw.mail.spool import Spool
 from mailgw.mail.transaction import Message, Recipient
@@ -23,7 +25,7 @@ BODY = b"\r\n" + b'caf\xc3\xa9 \x00 "quoted" \\ \r\n' * 60_000
 def on_disk(content: bytes, folder: Path) -> Message:
     spool = Spool(0, folder)
     spool.write(content)
-    return message(b"", recipients=(BOB, LOCAL))._replace(content=spool)
+    return replace(message(b"", recipients=(BOB, LOCAL)), content=spool)
 
 
 def told(built: list[Built]) -> list[tuple[bytes, bytes | None]]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from document.world import BOB, EVERYBODY, MAIL, message, read
-from mailgw.document.build import Builder, Notes
+from mailgw.document.build import Builder
+from mailgw.document.built import Notes
 from mailgw.mail.decision import Route, Step
 from mailgw.mail.finding import Finding
 from mailgw.mail.headers import read_fields

@@ -6,7 +6,8 @@ import hashlib
 import json
 
 from document.world import BOB, CAROL, EVERYBODY, MAIL, message, read
-from mailgw.document.build import Builder, Notes
+from mailgw.document.build import Builder
+from mailgw.document.built import Notes
 
 OURS = "mx1.gateway.test"
 BINARY = b"Subject: hi\r\n\r\n\xff\xfe\r\n"

@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 import pytest
 
 from mailgw.config.sections.document import Extract
-from mailgw.document.build import NOTHING_KNOWN, Builder, Built, Notes
+from mailgw.document.build import Builder
+from mailgw.document.built import NOTHING_KNOWN, Built, Notes
 from mailgw.document.view import reader
 from mailgw.mail.decision import Route, Step
 from mailgw.mail.finding import Finding

@@ -11,7 +11,7 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 
-from mailgw.document.build import Built
+from mailgw.document.built import Built
 from mailgw.document.schema import json_schema
 from mailgw.mail.peer import Peer
 from mailgw.mail.spool import Spool

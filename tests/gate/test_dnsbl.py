@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -139,7 +140,7 @@ async def test_the_gate_answers_at_once_where_nothing_is_to_be_asked() -> None:
         blocklists=Blocklists(["bad.test"], resolver),
     )
     assert gate.connected(peer("127.0.0.1")) == reply.banner("mx.ours.test")
-    balancer = peer(FOUR)._replace(health_check=True)
+    balancer = replace(peer(FOUR), health_check=True)
     assert gate.connected(balancer) == reply.banner("mx.ours.test")
     assert not resolver.asked
     for address, answer in ((FOUR, reply.listed("bad.test")), (SIX, reply.banner("mx.ours.test"))):

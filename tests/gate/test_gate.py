@@ -20,7 +20,7 @@ from mailgw.smtp.events import MailFrom, RcptTo
 from mailgw.smtp.reply import Refusal, Reply
 
 STRANGER = Peer("c1", "192.0.2.7", 40000, "192.0.2.1", 25)
-ANNA = STRANGER._replace(user="anna")
+ANNA = replace(STRANGER, user="anna")
 BOB = Address("bob", "ours.test")
 NOBODY = Address("nobody", "listed.test")
 FOREIGN = Address("x", "elsewhere.test")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -38,13 +39,13 @@ def test_the_field_says_who_by_whom_how_and_when() -> None:
 @pytest.mark.parametrize(
     ("peer", "smtputf8", "protocol"),
     [
-        (PEER._replace(esmtp=False), False, "SMTP"),
+        (replace(PEER, esmtp=False), False, "SMTP"),
         (PEER, False, "ESMTP"),
-        (PEER._replace(tls=TLS), False, "ESMTPS"),
-        (PEER._replace(user="alice"), False, "ESMTPA"),
-        (PEER._replace(tls=TLS, user="alice"), False, "ESMTPSA"),
+        (replace(PEER, tls=TLS), False, "ESMTPS"),
+        (replace(PEER, user="alice"), False, "ESMTPA"),
+        (replace(PEER, tls=TLS, user="alice"), False, "ESMTPSA"),
         (PEER, True, "UTF8SMTP"),
-        (PEER._replace(tls=TLS, user="alice"), True, "UTF8SMTPSA"),
+        (replace(PEER, tls=TLS, user="alice"), True, "UTF8SMTPSA"),
     ],
 )
 def test_the_protocol_is_named_after_what_was_used(
@@ -56,7 +57,7 @@ def test_the_protocol_is_named_after_what_was_used(
 
 
 def test_an_ipv6_client_stands_in_a_tagged_literal() -> None:
-    field = received_field("mx1.gateway.test", PEER._replace(remote_ip="2001:db8::7"), "k", NOON)
+    field = received_field("mx1.gateway.test", replace(PEER, remote_ip="2001:db8::7"), "k", NOON)
 
     assert b"([IPv6:2001:db8::7])" in field
 
@@ -81,7 +82,7 @@ def test_the_date_is_in_utc() -> None:
     ],
 )
 def test_the_name_a_client_gave_cannot_leave_its_place(helo: str | None, shown: bytes) -> None:
-    field = received_field("mx1.gateway.test", PEER._replace(helo=helo), "k", NOON)
+    field = received_field("mx1.gateway.test", replace(PEER, helo=helo), "k", NOON)
 
     assert shown in field
 
@@ -89,7 +90,7 @@ def test_the_name_a_client_gave_cannot_leave_its_place(helo: str | None, shown: 
 @given(st.text())
 @example("a" * 5000)
 def test_whatever_the_client_is_called_there_is_one_field_with_short_lines(helo: str) -> None:
-    field = received_field("mx1.gateway.test", PEER._replace(helo=helo), "k3x9a1", NOON)
+    field = received_field("mx1.gateway.test", replace(PEER, helo=helo), "k3x9a1", NOON)
 
     (read,) = read_fields(field)
     assert read.name == "received"

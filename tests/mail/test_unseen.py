@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -65,9 +66,9 @@ def test_the_same_mail_over_another_connection_is_the_same() -> None:
         message(reverse_path=Address("jo", "there.test")),
         message(recipients=(BOB,)),
         message(recipients=(EVE, BOB)),
-        message(recipients=(BOB, EVE._replace(local=True))),
-        message(recipients=(BOB, EVE._replace(notify="NEVER"))),
-        message(recipients=(BOB, EVE._replace(orcpt="rfc822;eve@ours.test"))),
+        message(recipients=(BOB, replace(EVE, local=True))),
+        message(recipients=(BOB, replace(EVE, notify="NEVER"))),
+        message(recipients=(BOB, replace(EVE, orcpt="rfc822;eve@ours.test"))),
         message(ret="HDRS"),
         message(envid="QQ314159"),
         message(smtputf8=True),
@@ -86,7 +87,7 @@ def test_no_text_runs_into_the_next_one(
 ) -> None:
     def said(texts: tuple[str, str, str, str]) -> bytes:
         notify, orcpt, ret, envid = texts
-        to = BOB._replace(notify=notify, orcpt=orcpt)
+        to = replace(BOB, notify=notify, orcpt=orcpt)
         return fingerprint(message(recipients=(to,), ret=ret, envid=envid))
 
     assert (said(one) == said(other)) is (one == other)

@@ -133,7 +133,7 @@ async def test_what_is_given_up_while_the_broker_stands_still_is_not_kept(
             for _ in range(8):
                 parts = Parts([bytes(8_000_000)])
                 held.append(weakref.ref(parts))
-                publish = outlet.publish([document(ours.inbox)._replace(parts=parts)])
+                publish = outlet.publish([replace(document(ours.inbox), parts=parts)])
                 del parts
                 waiting = asyncio.create_task(publish)
                 await asyncio.wait([waiting], timeout=0.1)

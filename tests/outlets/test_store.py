@@ -10,6 +10,7 @@ import threading
 import weakref
 from collections.abc import AsyncIterator
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -147,7 +148,7 @@ async def test_what_is_given_up_before_its_turn_is_neither_kept_nor_committed(
     await eventually(begun.is_set, "the disk hangs")
     parts = Parts([b"given up"])
     held = weakref.ref(parts)
-    waiting = asyncio.create_task(store.publish([publication("1")._replace(parts=parts)]))
+    waiting = asyncio.create_task(store.publish([replace(publication("1"), parts=parts)]))
     del parts
     await eventually(lambda: not store._inbox.empty(), "it waits for its turn")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from doubles import Clock
@@ -101,7 +102,7 @@ def test_a_message_that_nobody_hashed_is_not_remembered_and_not_hashed_for_it() 
     _, [one, other] = workers()
     spool = Spool(1_000_000)
     spool.write(b"Subject: hello\r\n\r\n")
-    one.note(message("1a")._replace(content=spool), safe=False)
+    one.note(replace(message("1a"), content=spool), safe=False)
     assert not spool.digest_known
     assert other.empty
 

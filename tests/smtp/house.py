@@ -7,7 +7,7 @@ where the gateway asks its gate.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dialogue import Reply as Lines
 from dialogue import replies
@@ -127,7 +127,7 @@ class House:
             case events.DataRefused() | events.Reset():
                 self._forget()
             case events.DataDone():
-                event = event._replace(data=self._content + event.data)
+                event = replace(event, data=self._content + event.data)
                 self._answer(event, self._finish(event))
             case _:
                 self._answer(event, self._gate(event, len(self._recipients)))

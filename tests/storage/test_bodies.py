@@ -8,6 +8,7 @@ import os
 import re
 import time
 from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import ClassVar
@@ -353,7 +354,7 @@ async def test_a_body_on_disk_goes_to_the_place_without_many_copies(tmp_path: Pa
     spool.write(b"Subject: large\r\n\r\n")
     for _ in range(size // 1_000_000):
         spool.write(os.urandom(999_998).replace(b"\r", b"x").replace(b"\n", b"x") + b"\r\n")
-    mail = message(b"")._replace(content=spool)
+    mail = replace(message(b""), content=spool)
     memory, place = Memory(), Folder(tmp_path / "bodies")
     before = _peak()
 

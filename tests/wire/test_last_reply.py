@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,7 @@ class Watched:
     def remembered(self) -> bool | None:
         """Whether the last message is noted as safe, False for under way, None for not at all."""
         assert self._last is not None
-        found = self.unseen.find(self._last._replace(transaction_id="another"))
+        found = self.unseen.find(replace(self._last, transaction_id="another"))
         return None if found is None else found.safe
 
 

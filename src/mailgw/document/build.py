@@ -1,38 +1,35 @@
 """A message becomes documents: JSON, one for each recipient.
 
-Laws: `mime` gives back the message octet by octet, whatever was in it. What the
-recipients share is read, hashed and escaped once; a recipient adds its own few
-properties. Where an Authentication-Results field is for local recipients alone, or for
-the others alone, there are two messages, and each is made once. A message on disk is
-never held as a whole besides its JSON. Nothing here waits, or raises because of what a
-stranger sent, except that it is too large.
+Laws: what the recipients share is read, hashed and escaped once; a recipient adds its own
+few properties. Where an Authentication-Results field is for local recipients alone, or for
+the others alone, there are two messages, and each is made once. Nothing here waits, or
+raises because of what a stranger sent, except that it is too large.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-from binascii import b2a_base64
-from codecs import getincrementaldecoder
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection
 from datetime import UTC, datetime
 from functools import lru_cache, partial
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from mailgw.document.addresses import ANY, Outgoing
+from mailgw.document.built import NOTHING_KNOWN, Built, Draft, Notes, TooLarge
 from mailgw.document.extract import Extraction, Policy, extract
+from mailgw.document.mime import Published, encoded
 from mailgw.document.schema import CheckResult, Connection, Document, Dsn, Requested, Step
 from mailgw.mail import decision
 from mailgw.mail.authentication import results_field, without_ours
 from mailgw.mail.finding import Finding
 from mailgw.mail.headers import MOST_HEADER, header_end
 from mailgw.mail.identifiers import document_id
-from mailgw.mail.octets import SLICE, Octets, Spliced, pieces
+from mailgw.mail.octets import Octets, Spliced
 from mailgw.mail.peer import Peer
-from mailgw.mail.report import Report
 from mailgw.mail.trace import received_field
 from mailgw.mail.transaction import Message, Recipient
 
@@ -40,95 +37,6 @@ _encoder: Final = msgspec.json.Encoder()
 _NOTHING_REQUESTED: Final = Requested()
 _NO_DSN: Final = Dsn()
 _MIME_FOLLOWS: Final = Raw(b"")
-_NO_MIME: Final = (b'""',)
-_Utf8: Final = getincrementaldecoder("utf-8")
-
-
-class Notes(NamedTuple):
-    """What is known of a message, and has a place in its documents.
-
-    `findings` is None where nothing was checked. `steps` are those that led to the
-    `routes`, of which there is one for each recipient, or none where nobody asks. `report`
-    is for the documents of local recipients. Without `body` the message is left out, and
-    its size and digest still say what it was. `keys` names the bodies, by their size, that
-    are kept elsewhere; None for those that are not. What makes documents of more than
-    `most` octets is TooLarge.
-    """
-
-    routes: Sequence[decision.Route] = ()
-    findings: Sequence[Finding] | None = None
-    steps: Sequence[decision.Step] = ()
-    report: Report | None = None
-    body: bool = True
-    keys: Callable[[int], str | None] | None = None
-    most: int | None = None
-
-
-NOTHING_KNOWN: Final = Notes()
-
-
-class Built(NamedTuple):
-    """The document of one recipient.
-
-    `parts` joined are JSON in UTF-8, without line ends; those of the message itself are
-    the same objects for all recipients of the mail. `dedupe` is equal for the same envelope
-    and received bytes. `priority` is what x-mq-priority asked for. `rejected` names the
-    x-mq-* fields of the message that brought nothing: for the log. `document`, `requested`
-    and `custom` are what the parts were made of, less the message. `stored` is the message
-    where it is to be kept elsewhere, under the key of the document; one object for all
-    recipients who share it, and good for as long as anybody has it.
-    """
-
-    recipient: Recipient
-    message_id: str
-    dedupe: str
-    priority: int | None
-    rejected: tuple[str, ...]
-    parts: tuple[bytes, ...]
-    document: Document
-    requested: Requested
-    custom: dict[str, str]
-    stored: Octets | None = None
-
-    @property
-    def body(self) -> bytes:
-        """The JSON as one object."""
-        return b"".join(self.parts)
-
-
-class TooLarge(Exception):
-    """The documents of this message would be larger than anybody takes."""
-
-
-class Draft(NamedTuple):
-    """Documents that are not made yet: `documents` makes them, and may be called in a thread.
-
-    It holds `octets` of the message then, as JSON, which is a little more; six times as
-    much where all of it are control characters. Raises TooLarge, and OSError where the
-    spool cannot be read back.
-    """
-
-    octets: int
-    documents: Callable[[], list[Built]]
-
-
-class _Published(NamedTuple):
-    """The message as it is published; `key` names it where it is kept elsewhere."""
-
-    content: Octets
-    key: str | None
-    sha256: str | None
-
-
-class _Mime(NamedTuple):
-    """The parts of its JSON value or where it is, and what describes it."""
-
-    value: tuple[bytes, ...]
-    encoding: str | UnsetType
-    size: int
-    sha256: str
-    key: str | UnsetType = UNSET
-    stored: Octets | None = None
 
 
 class Builder:
@@ -183,7 +91,7 @@ class Builder:
         head = _head(whole, end)
         digest = message.content.digest()
         found = extract(head, message.peer, self._policy, min(end, len(head)))
-        published: dict[bool, _Published] = {}
+        published: dict[bool, Published] = {}
         for marked in {self._results[recipient.local] for recipient in message.recipients}:
             beginning = without_ours(found.content, self._hostname) if marked else found.content
             # A message that begins with a blank would continue our field with its own text.
@@ -193,7 +101,7 @@ class Builder:
             content: Octets = Spliced(beginning, whole, len(head)) if rest else beginning
             key = notes.keys(len(content)) if notes.keys is not None and notes.body else None
             same = beginning is head
-            published[marked] = _Published(content, key, digest if same else None)
+            published[marked] = Published(content, key, digest if same else None)
         held = [len(each.content) for each in published.values() if each.key is None]
         held = held if notes.body else []
         if notes.most is not None and max(held, default=0) > notes.most:
@@ -209,9 +117,9 @@ class Builder:
         notes: Notes,
         digest: str,
         found: Extraction,
-        published: dict[bool, _Published],
+        published: dict[bool, Published],
     ) -> list[Built]:
-        mimes = {marked: _mime(each, notes) for marked, each in published.items()}
+        mimes = {marked: encoded(each, notes) for marked, each in published.items()}
         connection = _connection(message.peer)
         reverse_path = "" if message.reverse_path is None else _clean(str(message.reverse_path))
         envelope = reverse_path if found.envelope is None else found.envelope
@@ -302,48 +210,6 @@ def _head(whole: Octets, end: int) -> bytes:
     if end > MOST_HEADER:
         return b""  # octets where no header ends have none
     return whole if isinstance(whole, bytes) else whole[:end]
-
-
-def _mime(published: _Published, notes: Notes) -> _Mime:
-    """Encode the message once. Raises TooLarge."""
-    content, sha256 = published.content, published.sha256
-    size = len(content)
-    if sha256 is None:
-        made = hashlib.sha256()
-        for piece in pieces(content):
-            made.update(piece)
-        sha256 = made.hexdigest()
-    if not notes.body:
-        return _Mime(_NO_MIME, UNSET, size, sha256)
-    if published.key is not None:
-        return _Mime((), UNSET, size, sha256, published.key, content)
-    try:
-        return _Mime(_text(content, notes.most), UNSET, size, sha256)
-    except UnicodeDecodeError:
-        return _Mime(_base64(content), "base64", size, sha256)
-
-
-def _text(content: Octets, most: int | None) -> tuple[bytes, ...]:
-    """Octets that are UTF-8 as a JSON string. Raises UnicodeDecodeError for others."""
-    if len(content) <= SLICE:
-        return (_encoder.encode(content[:].decode()),)
-    # In slices, because a call that takes long keeps the interpreter from everybody else.
-    decoder = _Utf8()
-    texts, size = [b'"'], 0
-    for piece in pieces(content):
-        texts.append(_encoder.encode(decoder.decode(piece))[1:-1])
-        size += len(texts[-1])
-        # A control character is one octet here, and six in JSON.
-        if most is not None and size > most:
-            raise TooLarge("as JSON")
-    decoder.decode(b"", final=True)
-    return (*texts, b'"')
-
-
-def _base64(content: Octets) -> tuple[bytes, ...]:
-    """Octets as a JSON string in base64."""
-    # The length of a slice is a multiple of three, so that the parts are one text.
-    return (b'"', *(b2a_base64(piece, newline=False) for piece in pieces(content)), b'"')
 
 
 def _check(finding: Finding) -> CheckResult:

@@ -20,8 +20,9 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, NamedTuple, Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from msgspec import UNSET
 
@@ -96,19 +97,36 @@ class Policy(Protocol):
     def networks(self) -> Members: ...
 
 
-class Extraction(NamedTuple):
+@dataclass(init=False, slots=True)
+class Extraction:
     """What the fields of one message asked for, and the message without them.
 
     `custom` holds the strings of names that have no meaning of their own. `rejected`
     names the fields that were honoured but brought nothing.
     """
 
-    content: bytes
-    requested: Requested
-    envelope: str | None
-    dsn: Dsn
-    custom: dict[str, str]
-    rejected: tuple[str, ...]
+    content: Final[bytes]
+    requested: Final[Requested]
+    envelope: Final[str | None]
+    dsn: Final[Dsn]
+    custom: Final[dict[str, str]]
+    rejected: Final[tuple[str, ...]]
+
+    def __init__(
+        self,
+        content: bytes,
+        requested: Requested,
+        envelope: str | None,
+        dsn: Dsn,
+        custom: dict[str, str],
+        rejected: tuple[str, ...],
+    ) -> None:
+        self.content = content
+        self.requested = requested
+        self.envelope = envelope
+        self.dsn = dsn
+        self.custom = custom
+        self.rejected = rejected
 
 
 _STRIDE: Final = 1024 * 1024

@@ -10,7 +10,7 @@ from typing import get_args, get_type_hints
 
 from msgspec import UNSET, Struct
 
-from mailgw.document.build import Built
+from mailgw.document.built import Built
 from mailgw.document.schema import Document, Requested
 from mailgw.observe.template import UnknownName
 

@@ -143,7 +143,7 @@ class Hooks:
         if isinstance(answer, Recipient):
             begun = self._open[peer.connection_id]
             recipients = (*begun.recipients, answer)
-            self._open[peer.connection_id] = begun._replace(recipients=recipients)
+            self._open[peer.connection_id] = replace(begun, recipients=recipients)
         return answer
 
     async def _note_later(self, peer: Peer, answer: Awaitable[Answer]) -> Answer:
@@ -323,7 +323,7 @@ def _checked(method: _Method, peer: Peer, answer: object) -> Reply | None:
         raise ValueError(f"{method.name} gave {answer.code}, which means nothing there")
     if not answer.positive:
         # In the log, a refusal has the name of who refused.
-        return answer if answer.rule else replace(answer, rule=f"hook {method.name}")
+        return answer if answer.rule else answer.by(f"hook {method.name}")
     return answer
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
+from typing import Final
 
 
-class Publication(NamedTuple):
+@dataclass(init=False, slots=True)
+class Publication:
     """A finished document and where it goes.
 
     `parts` joined are the JSON in UTF-8, not compressed; the recipients of a mail share
@@ -14,13 +16,31 @@ class Publication(NamedTuple):
     `x-mq-priority` asked for, if it did.
     """
 
-    queue: str
-    parts: tuple[bytes, ...]
-    message_id: str
-    transaction_id: str
-    dedupe: str
-    received: datetime
-    priority: int | None = None
+    queue: Final[str]
+    parts: Final[tuple[bytes, ...]]
+    message_id: Final[str]
+    transaction_id: Final[str]
+    dedupe: Final[str]
+    received: Final[datetime]
+    priority: Final[int | None]
+
+    def __init__(
+        self,
+        queue: str,
+        parts: tuple[bytes, ...],
+        message_id: str,
+        transaction_id: str,
+        dedupe: str,
+        received: datetime,
+        priority: int | None = None,
+    ) -> None:
+        self.queue = queue
+        self.parts = parts
+        self.message_id = message_id
+        self.transaction_id = transaction_id
+        self.dedupe = dedupe
+        self.received = received
+        self.priority = priority
 
     @property
     def body(self) -> bytes:

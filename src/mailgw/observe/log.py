@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import re
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -20,9 +19,6 @@ from typing import Final
 from mailgw.observe.channel import Channel, reopen_all
 from mailgw.observe.destinations import Destination, Stream
 from mailgw.observe.libraries import Libraries
-
-# Printable ASCII without the blank and the quotation mark: needs no quoting.
-_plain: Final = re.compile(r"[!#-~]+").fullmatch
 
 LEVELS: Final = {
     "debug": logging.DEBUG,
@@ -116,8 +112,15 @@ def _emit(number: int, level: str, event: str, fields: dict[str, object]) -> Non
         elif value is not None:
             text = str(value)
             # json.dumps leaves nothing but printable ASCII.
-            line += f" {name}={text if _plain(text) else json.dumps(text)}"
+            line += f" {name}={text if _is_plain(text) else json.dumps(text)}"
     _channel.add(number, line)
+
+
+def _is_plain(text: str) -> bool:
+    """Whether it is printable ASCII without the blank and the quotation mark: needs no quoting."""
+    return (
+        text != "" and text.isascii() and text.isprintable() and " " not in text and '"' not in text
+    )
 
 
 def _now() -> str:

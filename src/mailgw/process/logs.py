@@ -11,7 +11,7 @@ import pwd
 from dataclasses import dataclass
 
 from mailgw.config.settings import Settings
-from mailgw.document.build import Built
+from mailgw.document.built import Built
 from mailgw.document.view import reader
 from mailgw.observe import log
 from mailgw.observe.destinations import CannotLog, Destination, File, Owner, open_all

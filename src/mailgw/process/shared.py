@@ -175,9 +175,11 @@ class Column:
         return min(rows)
 
     def _lower(self, places: Sequence[int]) -> None:
+        cells, own = self._cells, self._own
         for place in places:
-            if self._cells[self._own + place]:
-                self._cells[self._own + place] -= 1
+            count = cells[own + place]
+            if count:
+                cells[own + place] = count - 1
 
     def _turn_to(self, minute: int, sketch: int) -> None:
         """Begin anew with a sketch of the own column that is about another minute."""

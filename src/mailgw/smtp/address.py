@@ -10,8 +10,9 @@ from __future__ import annotations
 import ipaddress
 import re
 import unicodedata
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Final
 
 # RFC 5321 4.5.3.1.1 to 4.5.3.1.3, in octets.
 LONGEST_LOCAL_PART: Final = 64
@@ -42,15 +43,20 @@ class BadAddress(ValueError):
     """Not an address in the grammar that was asked for."""
 
 
-class Address(NamedTuple):
+@dataclass(init=False, slots=True, unsafe_hash=True)
+class Address:
     """A mailbox as the client wrote it: its local part and its domain.
 
     `domain` is "" for the bare postmaster of RFC 5321 4.5.1 only. str() is the form
     that is published: UTF-8, with the A-labels of the domain as U-labels.
     """
 
-    local: str
-    domain: str
+    local: Final[str]
+    domain: Final[str]
+
+    def __init__(self, local: str, domain: str) -> None:
+        self.local = local
+        self.domain = domain
 
     def __str__(self) -> str:
         if not self.domain:

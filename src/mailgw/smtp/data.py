@@ -17,8 +17,6 @@ from mailgw.smtp.reply import Reply
 NewlinePolicy = Literal["refuse", "carry", "repair"]
 
 _END: Final = b"\r\n.\r\n"
-# For a short literal the expression engine searches faster than bytes.find.
-_DOT_AT_START_OF_LINE: Final = re.compile(rb"\r\n\.")
 _ANY_NEWLINE: Final = re.compile(rb"\r\n|\r|\n")
 
 
@@ -46,11 +44,10 @@ class DotReader:
                     return b"", start, False
                 begin += 1
             self._at_start = start == len(buffer)
-        dot = _DOT_AT_START_OF_LINE.search(buffer, begin)
-        if dot is None:
+        first = buffer.find(b"\r\n.", begin)
+        if first < 0:
             cut = len(buffer) - _possible_end(buffer, begin)
             return buffer[begin:cut], cut, False
-        first = dot.start()
         if buffer.startswith(b"\r\n", first + 3):
             return buffer[begin : first + 2], first + 5, True
         end = buffer.find(_END, first)

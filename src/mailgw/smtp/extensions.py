@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from itertools import product
 from typing import Literal
 
 from mailgw.smtp.command import Grammar
@@ -19,7 +20,8 @@ class Rules:
     Sizes are in octets. `auth` says that somebody could be authenticated here; whether
     the client must start TLS first is the session's `auth_in_clear`. `courtesies`: NOOP,
     VRFY, RSET and QUIT ask for their reply, and a 2xx to Hello is said as it is given.
-    `grammar` follows from the rest.
+    `grammar` and `hellos`, the replies to EHLO and HELO by `esmtp`, `tls` and `auth` of
+    `hello_reply`, follow from the rest.
     """
 
     hostname: str
@@ -32,13 +34,18 @@ class Rules:
     dsn: bool = False
     courtesies: bool = False
     grammar: Grammar = field(init=False, repr=False, compare=False)
+    hellos: Mapping[tuple[bool, bool, bool], Reply] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         grammar = Grammar(self.addresses == "strict", self.dsn, self.auth)
         object.__setattr__(self, "grammar", grammar)
+        hellos = {
+            (esmtp, tls, auth): hello_reply(self, esmtp=esmtp, tls=tls, auth=auth)
+            for esmtp, tls, auth in product((False, True), repeat=3)
+        }
+        object.__setattr__(self, "hellos", hellos)
 
 
-@lru_cache(maxsize=256)
 def hello_reply(rules: Rules, *, esmtp: bool, tls: bool, auth: bool) -> Reply:
     """The reply to EHLO or HELO: our name, then a line per extension."""
     if not esmtp:

@@ -6,7 +6,6 @@ the enhanced code (RFC 3463) follows from the reply code, so the two cannot disa
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
 
@@ -14,7 +13,6 @@ from typing import Final
 _LONGEST_TEXT: Final = 480
 
 
-@dataclass(frozen=True, slots=True)
 class Reply:
     """One reply: `code`, `detail` (subject and detail of the enhanced code, "" for none), `text`.
 
@@ -22,25 +20,37 @@ class Reply:
     `text` may hold several lines, split at "\\n". `wire` is the reply as sent. Control
     characters become "?", so that nothing a stranger or a plug-in brought can add a line.
     `positive`: the client may go on (2xx, 3xx). `closes`: the connection ends with it
-    (RFC 5321 4.2.3: 221 and 421).
+    (RFC 5321 4.2.3: 221 and 421). Two are equal that say the same, whatever decided so.
+
+    No dataclass, because every message has one made for it, and that would take as long as
+    parsing two commands.
     """
 
-    code: int
-    detail: str
-    text: str
-    rule: str = field(default="", repr=False, compare=False)
-    wire: bytes = field(init=False, repr=False, compare=False)
-    positive: bool = field(init=False, repr=False, compare=False)
-    closes: bool = field(init=False, repr=False, compare=False)
+    __slots__ = ("closes", "code", "detail", "positive", "rule", "text", "wire")
 
-    def __post_init__(self) -> None:
-        enhanced = f"{self.code // 100}.{self.detail} " if self.detail else ""
-        *others, last = self.text.split("\n")
-        lines = [f"{self.code}-{enhanced}{_clean(line)}\r\n" for line in others]
-        lines.append(f"{self.code} {enhanced}{_clean(last)}\r\n")
-        object.__setattr__(self, "wire", "".join(lines).encode("utf-8", "replace"))
-        object.__setattr__(self, "positive", self.code < 400)
-        object.__setattr__(self, "closes", self.code in (221, 421))
+    def __init__(self, code: int, detail: str, text: str, rule: str = "") -> None:
+        self.code: Final = code
+        self.detail: Final = detail
+        self.text: Final = text
+        self.rule: Final = rule
+        self.wire: Final = _wire(code, f"{code // 100}.{detail} " if detail else "", text)
+        self.positive: Final = code < 400
+        self.closes: Final = code in (221, 421)
+
+    def by(self, rule: str) -> Reply:
+        """The same, decided by that rule."""
+        return Reply(self.code, self.detail, self.text, rule)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Reply):
+            return NotImplemented
+        return self.code == other.code and self.detail == other.detail and self.text == other.text
+
+    def __hash__(self) -> int:
+        return hash((self.code, self.detail, self.text))
+
+    def __repr__(self) -> str:
+        return f"Reply({self.code}, {self.detail!r}, {self.text!r})"
 
 
 class Refusal(Exception):
@@ -49,6 +59,13 @@ class Refusal(Exception):
     def __init__(self, reply: Reply) -> None:
         super().__init__(reply.text)
         self.reply = reply
+
+
+def _wire(code: int, enhanced: str, text: str) -> bytes:
+    """The lines as RFC 5321 4.2.1 wants them."""
+    *others, last = text.split("\n")
+    said = "".join([f"{code}-{enhanced}{_clean(line)}\r\n" for line in others])
+    return f"{said}{code} {enhanced}{_clean(last)}\r\n".encode("utf-8", "replace")
 
 
 def _clean(line: str) -> str:

@@ -18,7 +18,7 @@ from typing import Final
 
 from mailgw.smtp import command, events, reply, sasl
 from mailgw.smtp.data import Body
-from mailgw.smtp.extensions import Rules, hello_reply
+from mailgw.smtp.extensions import Rules
 from mailgw.smtp.inbound import Inbound
 from mailgw.smtp.reply import Refusal, Reply
 from mailgw.smtp.state import (
@@ -285,8 +285,7 @@ class Session:
         self._end_transaction()
         self._chunking = asked.esmtp
         if not self.rules.courtesies:
-            auth = self._auth_offered()
-            answer = hello_reply(self.rules, esmtp=asked.esmtp, tls=self.tls, auth=auth)
+            answer = self.rules.hellos[asked.esmtp, self.tls, self._auth_offered()]
         self._say(answer, _NUISANCE)
 
     def _answer_courtesy(self, asked: events.Courtesy, answer: Reply) -> None:

@@ -11,11 +11,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from datetime import UTC, datetime
+from dataclasses import replace
 
 from mailgw.mail.peer import Peer
-from mailgw.mail.spool import Spool
-from mailgw.mail.transaction import Message, Recipient
+from mailgw.mail.transaction import Recipient
 from mailgw.observe import log
 from mailgw.smtp import events, reply
 from mailgw.smtp.reply import Refusal, Reply
@@ -23,6 +22,7 @@ from mailgw.smtp.session import Session
 from mailgw.wire.house import Answer, House, Now
 from mailgw.wire.last_reply import LastReply
 from mailgw.wire.transport import Link
+from mailgw.wire.under_way import UnderWay
 
 
 class Conversation:
@@ -52,10 +52,7 @@ class Conversation:
         self._waiting: asyncio.Task[None] | None = None
         self._draining = False
         self._half_closed = False
-        self._sender: events.MailFrom | None = None
-        self._recipients: list[Recipient] = []
-        self._content: Spool | None = None
-        self._spool_failed = False
+        self._under_way = UnderWay(house.spool_memory, house.spool_directory)
         self._started = False
         # While the banner is held back: who sets it ends that.
         self._hush: asyncio.Future[Reply] | None = None
@@ -81,7 +78,7 @@ class Conversation:
 
     def secured(self) -> None:
         # RFC 3207 4.2: what was learnt in clear is forgotten.
-        self.peer = self.peer._replace(tls=self._link.tls, helo=None, esmtp=False, user=None)
+        self.peer = replace(self.peer, tls=self._link.tls, helo=None, esmtp=False, user=None)
         self.house.gate.secured(self.peer)
         if not self._started:
             self.started()
@@ -250,7 +247,7 @@ class Conversation:
 
     def _end(self) -> None:
         self._last_reply.ended()
-        self._forget()
+        self._under_way.forget()
         if self._started:
             self.house.gate.gone(self.peer)
             if self._taken or not self.peer.health_check:
@@ -264,7 +261,7 @@ class Conversation:
         gate, peer = self.house.gate, self.peer
         # For classes `match` costs three times as much; what comes with every mail comes first.
         if isinstance(event, events.RcptTo):
-            return gate.recipient(peer, event, len(self._recipients))
+            return gate.recipient(peer, event, len(self._under_way.recipients))
         if isinstance(event, events.MailFrom):
             return gate.sender(peer, event) if not self._draining else reply.SHUTTING_DOWN
         if isinstance(event, events.DataRequested):
@@ -273,24 +270,24 @@ class Conversation:
             return self._hand_over(event.data)
         match event:
             case events.DataChunk():
-                self._keep(event.data)
+                self._under_way.keep(event.data, peer.connection_id)
                 self._credit(len(event.data))
             case events.Connected():
                 return self._greet(peer)
             case events.Hello():
-                return gate.hello(peer._replace(helo=event.name, esmtp=event.esmtp))
+                return gate.hello(peer.introduced(event.name, esmtp=event.esmtp))
             case events.StartTls():
                 return reply.READY_FOR_TLS if self.house.tls is not None else reply.TLS_NOT_OFFERED
             case events.Credentials():
                 return gate.credentials(peer, event.username, event.password)
             case events.DataRefused():
                 self._log_refusal("message.refused", event.reply)
-                self._forget()
+                self._under_way.forget()
             case events.Reset():
-                self._forget()
+                self._under_way.forget()
             case events.Courtesy():
                 if event.verb == "RSET":
-                    self._forget()
+                    self._under_way.forget()
                 return gate.courtesy(peer, event)
         return None
 
@@ -304,22 +301,22 @@ class Conversation:
             self._session.answer(said)
         if isinstance(event, events.RcptTo):
             if isinstance(answer, Recipient):
-                self._recipients.append(answer)
+                self._under_way.recipients.append(answer)
             else:
                 self._log_refusal("rcpt.refused", said, rcpt=event.recipient)
         elif isinstance(event, events.MailFrom):
             if said.positive:
-                self._sender = event
+                self._under_way.sender = event
             else:
                 self._log_refusal("mail.refused", said, sender=event.reverse_path)
         elif isinstance(event, events.DataRequested):
             if not said.positive:
                 self._log_refusal("data.refused", said)
-                self._forget()
+                self._under_way.forget()
         elif isinstance(event, events.DataDone):
             self._taken += said.positive
             self._last_reply.said(positive=said.positive)
-            self._forget()
+            self._under_way.forget()
         else:
             self._settle_rarer(event, said)
 
@@ -329,14 +326,14 @@ class Conversation:
                 if not said.positive:
                     self._log_refusal("client.refused", said)
             case events.Hello() if said.positive:
-                self.peer = self.peer._replace(helo=event.name, esmtp=event.esmtp)
-                self._forget()
+                self.peer = self.peer.introduced(event.name, esmtp=event.esmtp)
+                self._under_way.forget()
             case events.Hello():
                 self._log_refusal("hello.refused", said, helo=event.name)
             case events.StartTls() if said.positive:
                 self._start_tls()
             case events.Credentials() if said.positive:
-                self.peer = self.peer._replace(user=event.username)
+                self.peer = replace(self.peer, user=event.username)
                 log.info("auth.accepted", id=self.peer.connection_id, user=event.username)
             case events.Credentials():
                 self._log_refusal("auth.refused", said, user=event.username)
@@ -385,20 +382,6 @@ class Conversation:
 
     # --- the transaction ------------------------------------------------------------
 
-    def _keep(self, octets: bytes) -> None:
-        # After a failure the message is read to its end and refused there, so the session
-        # stands; what has come of it, and what still comes, takes no room.
-        if self._spool_failed:
-            return
-        if self._content is None:
-            self._content = Spool(self.house.spool_memory, self.house.spool_directory)
-        try:
-            self._content.write(octets)
-        except OSError as trouble:
-            log.error("spool.failed", id=self.peer.connection_id, reason=trouble.strerror)
-            self._spool_failed = True
-            self._content.close()
-
     def _credit(self, octets: int) -> None:
         """Octets of a message earn time, so that a trickle runs out of it."""
         latest, rate = self._loop.time() + self.house.patience, self.house.minimum_rate
@@ -406,38 +389,12 @@ class Conversation:
 
     def _hand_over(self, end: bytes) -> Now[Reply]:
         """The message is complete: give it to the intake."""
-        self._keep(end)
-        if self._spool_failed:
+        self._under_way.keep(end, self.peer.connection_id)
+        if self._under_way.failed:
             return reply.STORAGE_FULL
-        message = self._take_message()
+        message = self._under_way.message(self.house.identifiers.next(), self.peer)
         self._last_reply.begun(message)
         return self.house.intake(message)
-
-    def _take_message(self) -> Message:
-        sender, content = self._sender, self._content
-        if sender is None:
-            raise RuntimeError("a message without MAIL")
-        self._content = None  # the message owns it now
-        return Message(
-            self.house.identifiers.next(),
-            self.peer,
-            sender.reverse_path,
-            tuple(self._recipients),
-            content if content is not None else Spool(0),
-            datetime.now(UTC),
-            sender.smtputf8,
-            sender.eight_bit,
-            sender.ret,
-            sender.envid,
-        )
-
-    def _forget(self) -> None:
-        self._sender = None
-        self._recipients = []
-        self._spool_failed = False
-        if self._content is not None:
-            self._content.close()
-            self._content = None
 
     def _log_refused_commands(self) -> None:
         for answer in self._session.refused:

@@ -12,7 +12,7 @@ import ipaddress
 import re
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mailgw.mail.peer import Peer
 
@@ -84,10 +84,11 @@ def introduced(peer: Peer, header: Header) -> Peer:
     itself = Client(peer.remote_ip, peer.remote_port, peer.local_ip, peer.local_port)
     # Version 1 has no LOCAL: HAProxy's checks announce their own connection instead.
     if header.own or client == itself:
-        return peer._replace(health_check=True)
+        return replace(peer, health_check=True)
     if client is None:
-        return peer._replace(proxy_ip=peer.remote_ip)
-    return peer._replace(
+        return replace(peer, proxy_ip=peer.remote_ip)
+    return replace(
+        peer,
         remote_ip=client.remote_ip,
         remote_port=client.remote_port,
         local_ip=client.local_ip,
