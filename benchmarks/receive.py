@@ -66,7 +66,7 @@ def main() -> int:
                 run.machine["RabbitMQ"] = broker.version
                 run.cases.append(_part_2(broker, options.without, rounds, seconds))
         if options.part in (None, 3):
-            run.cases.append(_part_3(options.without, rounds, seconds))
+            run.cases.extend(_part_3(options.without, rounds, seconds))
 
     return frame.run(measure, options.json)
 
@@ -95,17 +95,19 @@ def _part_2(broker: endtoend.Broker, without: list[str], rounds: int, seconds: f
     return case
 
 
-def _part_3(without: list[str], rounds: int, seconds: float) -> Case:
+def _part_3(without: list[str], rounds: int, seconds: float) -> list[Case]:
     print(
         f"\nPart 3: over TLS, {rounds} rounds of {seconds} s, {encrypted.SESSIONS} sessions of "
         "sender.py, accepted and dropped"
     )
-    case = encrypted.measure(without, rounds, seconds)
-    _say(*report.reception(case))
-    _say(*_beside_ours(case, {}, encrypted.ALONE))
-    for name in servers.builds():
-        _say(report.share(case, encrypted.ALONE, name, _HANDSHAKE_SHARE))
-    return case
+    cases = []
+    for case in encrypted.measure(without, rounds, seconds):
+        cases.append(case)
+        _say(*report.reception(case))
+        _say(*_beside_ours(case, {}, encrypted.ALONE))
+        for name in servers.builds():
+            _say(report.share(case, encrypted.ALONE, name, _HANDSHAKE_SHARE))
+    return cases
 
 
 def _beside_ours(case: Case, expected: Mapping[str, float], *apart: str) -> Iterator[str]:
