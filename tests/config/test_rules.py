@@ -231,6 +231,7 @@ def test_the_same_keys_set_rightly_are_no_error(texts: dict[str, str]) -> None:
         ),
         (QUIET | {"daemon": "true"}, "application-log: a daemon has no terminal"),
         (QUIET | {"lock": "shared/mailerq.pid"}, "lock: everybody can be first to make a file"),
+        (QUIET | {"queue-store": "shared/q"}, "queue-store: everybody can be first to make a file"),
         (QUIET | {"queue-store-max": "199MB"}, "queue-store-max: has no room for two mails"),
         (
             BROKER | {"rabbitmq-outage": "store", "queue-store": "q", "queue-store-max": "19MB"},

@@ -49,7 +49,7 @@ RULES: tuple[Rule, ...] = (
     storage.storage_can_be_used,
     host.logs_can_be_written,
     host.daemon_is_heard,
-    host.lock_is_ours,
+    host.files_are_ours,
     host.secrets_are_kept,
     host.secret_files_are_kept,
     host.unlike_mailerq,

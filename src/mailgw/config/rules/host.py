@@ -30,13 +30,15 @@ def daemon_is_heard(written: Written) -> Iterator[Remark]:
         )
 
 
-def lock_is_ours(written: Written) -> Iterator[Remark]:
-    lock = written.settings.process.lock
-    mode = _mode(lock.parent) if lock else 0
-    if mode & stat.S_IWOTH:
-        yield warning(
-            "everybody can be first to make a file there (try /run/mailgw/mailgw.pid)", "lock"
-        )
+def files_are_ours(written: Written) -> Iterator[Remark]:
+    """Who makes them first can read what we write to them, or keep us from it."""
+    files = [
+        ("lock", written.settings.process.lock, "/run/mailgw/mailgw.pid"),
+        ("queue-store", written.settings.store.queue_store, "/var/lib/mailgw/queue.sqlite"),
+    ]
+    for name, file, better in files:
+        if file and _mode(file.parent) & stat.S_IWOTH:
+            yield warning(f"everybody can be first to make a file there (try {better})", name)
 
 
 def secrets_are_kept(written: Written) -> Iterator[Remark]:
