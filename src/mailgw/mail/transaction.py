@@ -1,6 +1,6 @@
 """A mail transaction (RFC 5321 3.3) as it was agreed with the client.
 
-They set their own fields, because every mail makes some; see smtp.events.
+What every mail makes sets its own fields; see smtp.events.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Recipient:
         self.orcpt = orcpt
 
 
-@dataclass(init=False, slots=True, unsafe_hash=True)
+@dataclass(frozen=True, slots=True)
 class Transaction:
     """What was agreed so far, before there is a message.
 
@@ -49,31 +49,13 @@ class Transaction:
     parameters as written, "" where not given.
     """
 
-    reverse_path: Final[Address | None]
-    recipients: Final[tuple[Recipient, ...]]
-    size: Final[int]
-    smtputf8: Final[bool]
-    eight_bit: Final[bool]
-    ret: Final[str]
-    envid: Final[str]
-
-    def __init__(
-        self,
-        reverse_path: Address | None,
-        recipients: tuple[Recipient, ...] = (),
-        size: int = 0,
-        smtputf8: bool = False,
-        eight_bit: bool = False,
-        ret: str = "",
-        envid: str = "",
-    ) -> None:
-        self.reverse_path = reverse_path
-        self.recipients = recipients
-        self.size = size
-        self.smtputf8 = smtputf8
-        self.eight_bit = eight_bit
-        self.ret = ret
-        self.envid = envid
+    reverse_path: Address | None
+    recipients: tuple[Recipient, ...] = ()
+    size: int = 0
+    smtputf8: bool = False
+    eight_bit: bool = False
+    ret: str = ""
+    envid: str = ""
 
 
 @dataclass(init=False, slots=True, unsafe_hash=True)

@@ -1,9 +1,9 @@
 """What a client asked for, or told us.
 
 Events that ask wait for exactly one `Session.answer`; the others (`DataChunk`,
-`DataRefused`, `Reset`) only tell. The order is the order of the mail's path. Each sets its
-own fields, because they are made by the thousand, and frozen dataclasses and named tuples
-take twice as long to make, four times compiled; that nothing changes is for `Final` to see.
+`DataRefused`, `Reset`) only tell. The order is the order of the mail's path. Those that come
+with every mail set their own fields: frozen dataclasses and named tuples take twice as long
+to make, four times compiled. That nothing changes is for `Final` to see there.
 """
 
 from __future__ import annotations
@@ -37,18 +37,13 @@ class StartTls:
     """Asks: after a 220 start the handshake, then call `tls_started`."""
 
 
-@dataclass(init=False, slots=True)
+@dataclass(frozen=True, slots=True)
 class Credentials:
     """What an AUTH exchange brought. Asks: 235 makes the client `username`."""
 
-    mechanism: Final[str]
-    username: Final[str]
-    password: Final[str]
-
-    def __init__(self, mechanism: str, username: str, password: str) -> None:
-        self.mechanism = mechanism
-        self.username = username
-        self.password = password
+    mechanism: str
+    username: str
+    password: str
 
     def __repr__(self) -> str:
         return f"Credentials({self.mechanism!r}, {self.username!r})"
@@ -125,14 +120,11 @@ class DataDone:
         self.data = data
 
 
-@dataclass(init=False, slots=True)
+@dataclass(frozen=True, slots=True)
 class DataRefused:
     """The session refused the message itself and has said `reply`. Tells."""
 
-    reply: Final[Reply]
-
-    def __init__(self, reply: Reply) -> None:
-        self.reply = reply
+    reply: Reply
 
 
 @dataclass(init=False, slots=True)
@@ -140,7 +132,7 @@ class Reset:
     """RSET: what was agreed is void, as after a Hello. Tells."""
 
 
-@dataclass(init=False, slots=True)
+@dataclass(frozen=True, slots=True)
 class Courtesy:
     """NOOP, VRFY, RSET or QUIT, where `Rules.courtesies` lets somebody else reply. Asks.
 
@@ -148,14 +140,9 @@ class Courtesy:
     the connection ends, whatever the answer is.
     """
 
-    verb: Final[str]
-    argument: Final[str]
-    usual: Final[Reply]
-
-    def __init__(self, verb: str, argument: str, usual: Reply) -> None:
-        self.verb = verb
-        self.argument = argument
-        self.usual = usual
+    verb: str
+    argument: str
+    usual: Reply
 
 
 Event = (
