@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import mailgw
 from mailgw.smtp.address import Address, BadAddress, parse_mailbox, parse_path, to_unicode
 
 L64, L63 = "a" * 64, "a" * 63
@@ -220,6 +222,23 @@ def test_a_path_is_read_and_what_follows_is_handed_back(
 def test_a_broken_path_is_refused(text: str, strict: bool) -> None:
     with pytest.raises(BadAddress):
         parse_path(text, strict=strict)
+
+
+@pytest.mark.parametrize("path", ["<a@" + "b." * 1000 + ">", "<" + "a." * 1000 + "@b.test>"])
+def test_a_path_that_is_nearly_good_to_its_end_is_read_in_a_moment(path: str) -> None:
+    # In exponential time, where there are two ways to read each of the labels.
+    with pytest.raises(BadAddress):
+        parse_path(path, strict=True)
+
+
+def test_no_expression_has_a_possessive_group() -> None:
+    # Before Python 3.11.5 they keep what they should give back: "<bob.@ours.test>" was read so.
+    group = re.compile(r"\)(?:[*+?]|\{[0-9,]+\})\+")
+    sources = Path(mailgw.__file__).parent.rglob("*.py")
+    lines = [line for source in sources for line in source.read_text("utf-8").splitlines()]
+
+    assert lines
+    assert not [line for line in lines if group.search(line)]
 
 
 @pytest.mark.parametrize(

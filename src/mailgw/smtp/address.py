@@ -22,10 +22,11 @@ LONGEST_PATH: Final = 256
 LONGEST_LOOSE: Final = 512
 
 _ATEXT: Final = r"A-Za-z0-9!#$%&'*+/=?^_`{|}~\-"
-_LABEL: Final = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,62}+(?<!-))?+"
-_DOMAIN: Final = rf"{_LABEL}(?:\.{_LABEL})*+"
+# No group is possessive: before Python 3.11.5 that takes what it should have given back.
+_LABEL: Final = r"[A-Za-z0-9](?:[A-Za-z0-9-]{1,62}+(?<!-))?"
+_DOMAIN: Final = rf"{_LABEL}(?:\.{_LABEL})*"
 # Local part and domain of a path in ASCII, as an expression; lengths are not in it.
-USUAL_PATH: Final = rf"<([{_ATEXT}]++(?:\.[{_ATEXT}]++)*+)@({_DOMAIN})>"
+USUAL_PATH: Final = rf"<([{_ATEXT}]++(?:\.[{_ATEXT}]++)*)@({_DOMAIN})>"
 _usual_path: Final = re.compile(USUAL_PATH).match
 _DOT_STRING: Final = re.compile(rf"[{_ATEXT}\u0080-\U0010ffff]+(?:\.[{_ATEXT}\u0080-\U0010ffff]+)*")
 _QUOTED_STRING: Final = re.compile(r'"(?:[^"\\]|\\.)*"')
