@@ -12,19 +12,17 @@ from __future__ import annotations
 import smtplib
 import ssl
 import sys
-import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 
+import encrypted
 import frame
 import trustme
 from processes import Failed, cpu_seconds
 from samples import Figure, Run
-from servers import NULL, Certificate, Server, mailgw
+from servers import NULL, Server, mailgw
 
-_KEYS = {"ECDSA P-256": trustme.KeyType.ECDSA, "RSA 2048": trustme.KeyType.RSA}
 _CLIENTS = 8
 _MESSAGE = b"Subject: benchmark\r\n\r\n" + (b"x" * 76 + b"\r\n") * 52
 
@@ -45,15 +43,12 @@ def main() -> int:
 
 def _measure(run: Run, rounds: int, sessions: int) -> None:
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mailgw-bench-")))
-        servers = {
-            name: stack.enter_context(_gateway(folder, kind)) for name, kind in _KEYS.items()
-        }
+        servers = {name: stack.enter_context(_gateway(key)) for name, key in encrypted.KEYS.items()}
         costs: dict[str, list[float]] = {"clear": [], **{name: [] for name in servers}}
         for _ in range(rounds + 1):
-            costs["clear"].append(_cost(next(iter(servers.values())), sessions, encrypted=False))
+            costs["clear"].append(_cost(next(iter(servers.values())), sessions, over_tls=False))
             for name, server in servers.items():
-                costs[name].append(_cost(server, sessions, encrypted=True))
+                costs[name].append(_cost(server, sessions, over_tls=True))
         version = _version(next(iter(servers.values())))
     print(f"\nOne mail of 4 KB a session, CPU of the gateway, {rounds} rounds of {sessions}")
     # The first round is a cold start.
@@ -67,23 +62,18 @@ def _measure(run: Run, rounds: int, sessions: int) -> None:
 
 
 @contextmanager
-def _gateway(folder: Path, kind: trustme.KeyType) -> Iterator[Server]:
-    certificate = trustme.CA(key_type=kind).issue_cert("localhost", key_type=kind)
-    chain, key = folder / f"{kind.name}.pem", folder / f"{kind.name}-key.pem"
-    chain.write_bytes(b"".join(blob.bytes() for blob in certificate.cert_chain_pems))
-    certificate.private_key_pem.write_to_path(key)
-    key.chmod(0o600)
-    with mailgw(NULL, Certificate(str(chain), str(key))) as server:
+def _gateway(key: trustme.KeyType) -> Iterator[Server]:
+    with encrypted.certificate(key) as shown, mailgw(NULL, shown) as server:
         yield server
 
 
-def _cost(server: Server, sessions: int, *, encrypted: bool) -> float:
+def _cost(server: Server, sessions: int, *, over_tls: bool) -> float:
     """CPU microseconds a session."""
     context = _trusting()
 
     def visit(_: int) -> None:
         with smtplib.SMTP("127.0.0.1", server.port, "client.example", timeout=30) as client:
-            if encrypted:
+            if over_tls:
                 client.starttls(context=context)
             client.sendmail("sender@example.com", ["recipient@example.org"], _MESSAGE)
 

@@ -127,4 +127,4 @@ class S3:
             headers["Content-Type"] = "application/octet-stream"
         request = urllib.request.Request(self.endpoint + path, body, headers, method=method)
         with urllib.request.urlopen(request, timeout=10) as answer:
-            return answer.read()  # type: ignore[no-any-return]
+            return answer.read()  # type: ignore[no-any-return]  # has no types

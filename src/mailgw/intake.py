@@ -130,7 +130,8 @@ class Intake:
                     left = self.examination.deadline - (time.monotonic() - began)
                     await self._turn_away(message, end, judgement, findings, left)
                     return judgement.reply
-            report = None if self.read_report is None else await self._report(message, content)
+            read = self.read_report
+            report = None if read is None else await _report(read, message, content)
             del content
             routes = self.routes(message.recipients, judgement, report)
             keys, most = self._keys(message), self.output.largest
@@ -165,13 +166,6 @@ class Intake:
         if message.content.size > _LARGE or header > _LARGE_HEADER:
             return await asyncio.to_thread(self.builder.draft, message, notes, header)
         return self.builder.draft(message, notes, header)
-
-    async def _report(self, message: Message, content: Octets) -> Report | None:
-        """What the message reports to somebody who is local."""
-        if self.read_report is None or not any(each.local for each in message.recipients):
-            return None
-        sender = message.reverse_path
-        return await self.read_report(content, "" if sender is None else str(sender))
 
     async def _turn_away(
         self,
@@ -291,6 +285,14 @@ class Intake:
                 transaction=message.transaction_id,
                 fields=",".join(documents[0].rejected),
             )
+
+
+async def _report(read: ReadReport, message: Message, content: Octets) -> Report | None:
+    """What the message reports to somebody who is local."""
+    if not any(each.local for each in message.recipients):
+        return None
+    sender = message.reverse_path
+    return await read(content, "" if sender is None else str(sender))
 
 
 async def _documents(message: Message, draft: Draft, share: Share) -> list[Built]:

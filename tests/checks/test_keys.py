@@ -84,7 +84,7 @@ def test_a_usable_key(record: str) -> None:
     ],
 )
 def test_a_record_without_a_usable_key(record: str, verdict: str, reason: str) -> None:
-    assert keys.read(record.encode("latin-1")) == Trouble(verdict, reason)  # type: ignore[arg-type]
+    assert keys.read(record.encode("latin-1")) == Trouble(verdict, reason)  # type: ignore[arg-type]  # a str here
 
 
 @pytest.mark.parametrize(

@@ -196,7 +196,7 @@ async def test_gtube_is_spam(real: SpamAssassin) -> None:
     assert found.score >= 1000
     assert list(members) == ["score", "required-score", "symbols"]
     assert (members["score"], members["required-score"]) == (found.score, 5.0)
-    assert "GTUBE" in members["symbols"]  # type: ignore[operator]
+    assert "GTUBE" in members["symbols"]  # type: ignore[operator]  # a list of names
     assert found.properties == (
         ("policy.score", f"{found.score:.1f}"),
         ("policy.required-score", "5.0"),
@@ -211,7 +211,7 @@ async def test_a_plain_mail_is_none(real: SpamAssassin) -> None:
     assert found.verdict == "pass"
     assert found.score is not None
     assert found.score < 5
-    assert "GTUBE" not in dict(found.members)["symbols"]  # type: ignore[operator]
+    assert "GTUBE" not in dict(found.members)["symbols"]  # type: ignore[operator]  # a list of names
 
 
 @needs("spamd")
@@ -400,7 +400,7 @@ def test_p2_a_connection_reset_before_we_write_is_a_temperror(
     async def opened_and_reset(
         *place: object, **options: object
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        reader, writer = await open_connection(*place, **options)  # type: ignore[arg-type]
+        reader, writer = await open_connection(*place, **options)  # type: ignore[arg-type]  # handed on as they came
         await eventually(writer.is_closing, "the reset is noticed")
         return reader, writer
 

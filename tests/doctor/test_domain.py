@@ -147,11 +147,11 @@ async def test_only_the_servers_of_the_configuration_are_asked(
 
     def noted_connect(self: socket.socket, address: object) -> None:
         asked.add(address)
-        connect(self, address)  # type: ignore[arg-type]
+        connect(self, address)  # type: ignore[arg-type]  # handed on as it came
 
     def noted_sendto(self: socket.socket, *arguments: object) -> int:
         asked.add(arguments[-1])
-        return sendto(self, *arguments)  # type: ignore[call-overload, no-any-return]
+        return sendto(self, *arguments)  # type: ignore[call-overload, no-any-return]  # handed on as they came
 
     with nameserver(world("asks.test")) as server:
         async with asking(server) as (auditor, resolver):

@@ -32,7 +32,7 @@ class Lying(NameServer):
     def _fill(self, response: object, name: str, kind: str) -> None:
         if (name, kind) not in self.records and kind == "A":
             self.records = {**self.records, (name, "A"): ["203.0.113.80"]}
-        super()._fill(response, name, kind)  # type: ignore[arg-type]
+        super()._fill(response, name, kind)  # type: ignore[arg-type]  # handed on as it came
 
 
 @contextmanager

@@ -54,7 +54,7 @@ def test_it_makes_no_difference_where_a_message_waits(
     tmp_path: Path, content: bytes, results: tuple[str, ...], received: bool, keys: object
 ) -> None:
     builder = Builder(OURS, EVERYBODY, received=received, results=results)
-    notes = Notes(keys=keys)  # type: ignore[arg-type]
+    notes = Notes(keys=keys)  # type: ignore[arg-type]  # each parameter is one that fits
     in_memory = message(content, recipients=(BOB, LOCAL))
 
     built = builder.build(on_disk(content, tmp_path), notes)
@@ -94,7 +94,7 @@ def test_what_is_held_is_the_json_and_nothing_beside_it(
     builder = Builder(OURS, EVERYBODY, received=True)
 
     tracemalloc.start()
-    built = builder.build(mail, Notes(keys=keys))  # type: ignore[arg-type]
+    built = builder.build(mail, Notes(keys=keys))  # type: ignore[arg-type]  # each parameter is one that fits
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
 

@@ -36,7 +36,7 @@ class World:
         self.settled = 0
         self.link = Link()
         self.confirms = Confirms(self._settle)
-        channel: Thin = self.link  # type: ignore[assignment]
+        channel: Thin = self.link  # type: ignore[assignment]  # all that is asked of one
         self.confirms.listen(channel)
         self.a, self.b, self.c, self.d = (self.confirms.expect(name) for name in "abcd")
         for confirm in (self.a, self.b, self.c):

@@ -6,7 +6,6 @@ for all who get it, and a message on disk is never held as a whole besides it.
 
 from __future__ import annotations
 
-import hashlib
 from binascii import b2a_base64
 from codecs import getincrementaldecoder
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from mailgw.document.built import Notes, TooLarge
-from mailgw.mail.octets import SLICE, Octets, pieces
+from mailgw.mail.octets import SLICE, Octets, pieces, sha256
 
 _encoder: Final = msgspec.json.Encoder()
 _NO_MIME: Final = (b'""',)
@@ -67,21 +66,16 @@ class Mime:
 
 def encoded(published: Published, notes: Notes) -> Mime:
     """Encode the message once. Raises TooLarge."""
-    content, sha256 = published.content, published.sha256
-    size = len(content)
-    if sha256 is None:
-        made = hashlib.sha256()
-        for piece in pieces(content):
-            made.update(piece)
-        sha256 = made.hexdigest()
+    content, size = published.content, len(published.content)
+    digest = sha256(content) if published.sha256 is None else published.sha256
     if not notes.body:
-        return Mime(_NO_MIME, UNSET, size, sha256)
+        return Mime(_NO_MIME, UNSET, size, digest)
     if published.key is not None:
-        return Mime((), UNSET, size, sha256, published.key, content)
+        return Mime((), UNSET, size, digest, published.key, content)
     try:
-        return Mime(_text(content, notes.most), UNSET, size, sha256)
+        return Mime(_text(content, notes.most), UNSET, size, digest)
     except UnicodeDecodeError:
-        return Mime(_base64(content), "base64", size, sha256)
+        return Mime(_base64(content), "base64", size, digest)
 
 
 def _text(content: Octets, most: int | None) -> tuple[bytes, ...]:

@@ -6,6 +6,7 @@ where it is, and only what is looked at is ever held.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final, Protocol
@@ -45,3 +46,13 @@ def pieces(octets: Octets) -> Iterator[bytes]:
     """All of it in slices, none of which is empty."""
     for start in range(0, len(octets), SLICE):
         yield octets[start : start + SLICE]
+
+
+def sha256(octets: Octets) -> str:
+    """The digest of all of it, in hex."""
+    if isinstance(octets, bytes):
+        return hashlib.sha256(octets).hexdigest()
+    made = hashlib.sha256()
+    for piece in pieces(octets):
+        made.update(piece)
+    return made.hexdigest()

@@ -7,13 +7,12 @@ kernel removes it with the last descriptor, also when the process is killed.
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import tempfile
 from io import BytesIO
 from pathlib import Path
 
-from mailgw.mail.octets import Octets, pieces
+from mailgw.mail.octets import Octets, sha256
 
 
 class Spool:
@@ -57,7 +56,7 @@ class Spool:
     def digest(self) -> str:
         """SHA-256 of all bytes, in hex; made when it is first asked for, and known ever after."""
         if self._digest is None:
-            self._digest = _sha256(self.octets())
+            self._digest = sha256(self.octets())
         return self._digest
 
     @property
@@ -68,15 +67,6 @@ class Spool:
     def close(self) -> None:
         self._held = BytesIO()
         self._file = None
-
-
-def _sha256(octets: Octets) -> str:
-    if isinstance(octets, bytes):
-        return hashlib.sha256(octets).hexdigest()
-    made = hashlib.sha256()
-    for piece in pieces(octets):
-        made.update(piece)
-    return made.hexdigest()
 
 
 class _File:

@@ -6,6 +6,7 @@ the enhanced code (RFC 3463) follows from the reply code, so the two cannot disa
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
@@ -13,6 +14,7 @@ from typing import Final
 _LONGEST_TEXT: Final = 480
 
 
+@dataclass(init=False, unsafe_hash=True)
 class Reply:
     """One reply: `code`, `detail` (subject and detail of the enhanced code, "" for none), `text`.
 
@@ -22,16 +24,20 @@ class Reply:
     `positive`: the client may go on (2xx, 3xx). `closes`: the connection ends with it
     (RFC 5321 4.2.3: 221 and 421). Two are equal that say the same, whatever decided so.
 
-    No dataclass, because every message has one made for it, and that would take as long as
-    parsing two commands.
+    It sets its own fields, as every message has one made for it; see smtp.events. Those that are
+    named below are what is compared.
     """
 
     __slots__ = ("closes", "code", "detail", "positive", "rule", "text", "wire")
 
+    code: Final[int]
+    detail: Final[str]
+    text: Final[str]
+
     def __init__(self, code: int, detail: str, text: str, rule: str = "") -> None:
-        self.code: Final = code
-        self.detail: Final = detail
-        self.text: Final = text
+        self.code = code
+        self.detail = detail
+        self.text = text
         self.rule: Final = rule
         self.wire: Final = _wire(code, f"{code // 100}.{detail} " if detail else "", text)
         self.positive: Final = code < 400
@@ -40,17 +46,6 @@ class Reply:
     def by(self, rule: str) -> Reply:
         """The same, decided by that rule."""
         return Reply(self.code, self.detail, self.text, rule)
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Reply):
-            return NotImplemented
-        return self.code == other.code and self.detail == other.detail and self.text == other.text
-
-    def __hash__(self) -> int:
-        return hash((self.code, self.detail, self.text))
-
-    def __repr__(self) -> str:
-        return f"Reply({self.code}, {self.detail!r}, {self.text!r})"
 
 
 class Refusal(Exception):
