@@ -103,3 +103,11 @@ def test_our_own_bug_is_temporary_and_has_a_reference() -> None:
 
 def test_a_refusal_carries_its_reply() -> None:
     assert Refusal(reply.REFUSED).reply is reply.REFUSED
+
+
+def test_replies_are_compared_and_shown_by_what_they_say() -> None:
+    said = Reply(550, "7.1", "No", rule="smtp-range")
+
+    assert said == Reply(550, "7.1", "No") != Reply(551, "7.1", "No")
+    assert hash(said) == hash(said.by("hook x.rcpt"))
+    assert repr(said) == "Reply(code=550, detail='7.1', text='No')"

@@ -28,8 +28,6 @@ class Reply:
     named below are what is compared.
     """
 
-    __slots__ = ("closes", "code", "detail", "positive", "rule", "text", "wire")
-
     code: Final[int]
     detail: Final[str]
     text: Final[str]
